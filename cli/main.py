@@ -1,0 +1,191 @@
+"""The command `revfs`: its verbs, the options before them, logging, and how a run ends.
+
+The verbs are modules of their own, imported only when one is run, so that `revfs --help` costs no
+more than click. `VERBS` is the one list of them.
+"""
+
+import importlib
+import logging
+import os
+import sys
+import traceback
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+from pathlib import Path
+
+import click
+
+from cli.console import App, Console, ConsoleLog
+from store.errors import StoreError
+
+
+@dataclass(frozen=True, slots=True)
+class Verb:
+    """Where the command of a verb is (`module:attribute`), and its line in the list of verbs."""
+
+    target: str
+    summary: str
+
+
+VERBS = {
+    "init": Verb("cli.init:command", "Give a git repository its revfs id."),
+    "remote": Verb("cli.remote:command", "Say where the data is kept: a bucket or a folder."),
+    "add": Verb("cli.add:command", "Track files: their data for the remote, a pointer for git."),
+    "push": Verb("cli.push:command", "Upload the data of a commit to a remote."),
+    "mount": Verb("cli.mount:command", "Show a revision as a read-only directory."),
+    "unmount": Verb("cli.unmount:command", "Take a mounted revision down."),
+    "mounts": Verb("cli.mounts:command", "List what is mounted."),
+    "ls": Verb("cli.ls:command", "List the files of a revision with their true sizes."),
+    "cat": Verb("cli.cat:command", "Write a file of a revision to standard output."),
+    "status": Verb("cli.status:command", "Show what is tracked, changed and not pushed yet."),
+    "config": Verb("cli.config:command", "Read and write settings."),
+}
+
+# Our own layers only: below them, botocore logs whole requests at DEBUG, with their signatures.
+_LOGGERS = ("store", "vfs", "cli")
+
+_log = logging.getLogger(__name__)
+
+
+class ExitCode(IntEnum):
+    """How a run of `revfs` can end; the only table from error to exit code."""
+
+    DONE = 0
+    FAILED = 1
+    """It could not be done, and stderr says why; also a reader of our output that went away."""
+    USAGE = 2
+    """The command line was not understood."""
+    BUG = 70
+    """An error that revfs did not foresee (EX_SOFTWARE of sysexits.h)."""
+    INTERRUPTED = 130
+    """Ctrl-C (128 + SIGINT, as shells have it)."""
+
+
+class _LazyGroup(click.Group):
+    """A group whose commands are imported when they are run, and listed without that."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(VERBS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        verb = VERBS.get(cmd_name)
+        if verb is None:
+            return None
+        module, _, attribute = verb.target.partition(":")
+        command = getattr(importlib.import_module(module), attribute)
+        assert isinstance(command, click.Command)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, verb.summary) for name, verb in VERBS.items()])
+
+
+@click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("-q", "--quiet", is_flag=True, help="Print only what was asked for, and errors.")
+@click.option(
+    "-v",
+    "--verbose",
+    is_flag=True,
+    envvar="REVFS_DEBUG",
+    help="Log every step, and show where an error came from (also REVFS_DEBUG=1).",
+)
+@click.option(
+    "-C",
+    "folder",
+    metavar="PATH",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    default=Path(),
+    help="Run as if started in PATH.",
+)
+@click.version_option(package_name="revfs", message="%(prog)s %(version)s")
+@click.pass_context
+def revfs(ctx: click.Context, quiet: bool, verbose: bool, folder: Path) -> None:
+    """Mount any git revision of a data repository; bytes stream in on first read.
+
+    \b
+    Example:
+      revfs mount v1.2 /mnt/data
+    """
+    console = Console(quiet=quiet)
+    _configure_logging(console, verbose)
+    ctx.obj = App(console, Path.cwd() / folder, verbose, dict(os.environ))
+
+
+def _configure_logging(console: Console, verbose: bool) -> None:
+    """Warnings to stderr, and with -v every step of our own."""
+    root = logging.getLogger()
+    for handler in [handler for handler in root.handlers if isinstance(handler, ConsoleLog)]:
+        root.removeHandler(handler)
+    root.addHandler(ConsoleLog(console))
+    for name in _LOGGERS:
+        logging.getLogger(name).setLevel(logging.DEBUG if verbose else logging.NOTSET)
+
+
+def main() -> None:
+    """The console script: run the arguments of this process and exit with their code."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run one command line and return its ExitCode, with one clear line on stderr where it failed.
+
+    A verb ends early with a code of its own by `ctx.exit(code)`. The traceback of a bug is shown
+    with -v; errors inside exception groups count like those outside.
+    """
+    try:
+        code = revfs.main(args=list(arguments), prog_name="revfs", standalone_mode=False)
+        sys.stdout.flush()
+        return code if isinstance(code, int) else ExitCode.DONE
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except BaseException as error:
+        if isinstance(error, SystemExit | GeneratorExit):
+            raise
+        return _explain(error)
+
+
+def _explain(error: BaseException) -> ExitCode:
+    """Say why a run ended with `error`, in the words of the most telling part of it."""
+    console = Console()
+    parts = list(_leaves(error))
+    _log.debug("the command ended with an error", exc_info=error)
+    if any(isinstance(part, KeyboardInterrupt | click.Abort) for part in parts):
+        return ExitCode.INTERRUPTED
+    for part in parts:
+        if isinstance(part, StoreError):
+            console.error(str(part))
+            return ExitCode.FAILED
+    if any(isinstance(part, BrokenPipeError) for part in parts):
+        _drop_output()
+        return ExitCode.FAILED
+    for part in parts:
+        if isinstance(part, OSError) and part.strerror:
+            place = f"{part.filename}: " if part.filename else ""
+            console.error(f"{place}{part.strerror}")
+            return ExitCode.FAILED
+    return _explain_bug(console, error, parts[0])
+
+
+def _leaves(error: BaseException) -> Iterator[BaseException]:
+    """The errors in a group of groups, in order; an error that is no group is its own leaf."""
+    if isinstance(error, BaseExceptionGroup):
+        for part in error.exceptions:
+            yield from _leaves(part)
+    else:
+        yield error
+
+
+def _explain_bug(console: Console, error: BaseException, cause: BaseException) -> ExitCode:
+    words = "".join(traceback.format_exception_only(cause)).strip()
+    console.error(f"this is a bug in revfs: {words}")
+    if not _log.isEnabledFor(logging.DEBUG):
+        console.error("run it again with -v before the verb to see where it happened")
+    return ExitCode.BUG
+
+
+def _drop_output() -> None:
+    """Send what is still buffered nowhere, so that the interpreter does not complain at its end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

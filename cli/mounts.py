@@ -1,0 +1,97 @@
+"""`revfs mounts`: what is mounted."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+
+from cli.console import App, format_bytes
+from cli.stores import open_mount_records
+from store import byte_ranges
+from store.cache_index import CacheIndex
+from store.errors import StoreError
+from store.ids import GitId
+from store.local_folders import make_private_folder
+from store.manifests import parse_manifest
+from vfs.mount_records import MountRecord
+
+
+@dataclass(frozen=True, slots=True)
+class _Mount:
+    """A line of the list: `cached_bytes` is what the cache holds of the commit's packs."""
+
+    record: MountRecord
+    state: str
+    cached_bytes: int
+
+
+@click.command("mounts")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.pass_obj
+def command(app: App, as_json: bool) -> None:
+    """List the mounted revisions of this user: where, which commit, the process, how much of the
+    commit's data is cached, and how much this mount has fetched.
+
+    \b
+    Example:
+      revfs mounts
+    """
+    mounts = [_look_at(record) for record in open_mount_records(app).load_all()]
+    if as_json:
+        app.console.out_json([_as_json(mount) for mount in mounts])
+    elif mounts:
+        app.console.table(
+            ["MOUNTPOINT", "REVISION", "COMMIT", "PID", "STATE", "CACHED", "FETCHED"],
+            [_as_row(mount) for mount in mounts],
+        )
+    else:
+        app.console.say("nothing is mounted")
+
+
+def _look_at(record: MountRecord) -> _Mount:
+    state = "alive" if record.is_alive() else "dead"
+    try:
+        return _Mount(record, state, _load_cached_bytes(record))
+    except StoreError:
+        # A cache that cannot be used holds nothing.
+        return _Mount(record, state, 0)
+
+
+def _load_cached_bytes(record: MountRecord) -> int:
+    if not record.store or not record.repository:
+        return 0
+    index = CacheIndex(make_private_folder(Path(record.cache_directory) / "index"))
+    try:
+        raw = index.load_manifest(record.store, record.repository, GitId(record.commit))
+        packs = () if raw is None else parse_manifest(raw).packs
+        return sum(byte_ranges.total(index.load_ranges(pack)) for pack in packs)
+    finally:
+        index.close()
+
+
+def _as_row(mount: _Mount) -> list[str | bytes | int]:
+    record = mount.record
+    return [
+        record.mountpoint,
+        record.revision,
+        record.commit[:12],
+        record.pid,
+        mount.state,
+        format_bytes(mount.cached_bytes),
+        format_bytes(record.fetched_bytes),
+    ]
+
+
+def _as_json(mount: _Mount) -> dict[str, object]:
+    record = mount.record
+    return {
+        "mountpoint": record.mountpoint,
+        "revision": record.revision,
+        "commit": record.commit,
+        "git_dir": record.git_dir,
+        "pid": record.pid,
+        "state": mount.state,
+        "cached_bytes": mount.cached_bytes,
+        "fetched_bytes": record.fetched_bytes,
+        "log": record.log,
+    }

@@ -1,0 +1,110 @@
+"""`revfs push`: the data of commits goes to a remote."""
+
+import importlib.metadata
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
+
+import click
+import trio
+
+from cli.console import App, format_bytes
+from cli.settings import Settings, load_settings
+from cli.stores import store_settings
+from store.chunk_source import ChunkSource, LocalSources
+from store.contents import ContentReader
+from store.errors import ConfigError
+from store.git import Commit, GitRepository
+from store.opening import LocalStore, RemoteParts, open_remote_parts
+from store.progress import ByteProgress
+from store.push import PushContext, PushSummary, plan_push
+from store.push_contents import TreeContents
+
+
+@click.command("push")
+@click.argument("revisions", metavar="[REV...]", nargs=-1)
+@click.option("--remote", "remote_name", metavar="NAME", help="The remote; else the default one.")
+@click.option("--all", "all_refs", is_flag=True, help="Push all branches and tags.")
+@click.pass_obj
+def command(app: App, revisions: tuple[str, ...], remote_name: str | None, all_refs: bool) -> None:
+    """Upload what the remote lacks of HEAD and its history, or of each REV and its history.
+
+    A commit counts as pushed when all its data is in the remote; a push that is stopped leaves
+    nothing half, and the next one goes on from there.
+
+    \b
+    Example:
+      revfs push && git push
+    """
+    if all_refs and revisions:
+        raise click.UsageError("give revisions or --all, not both")
+    settings = load_settings(app, remote_name=remote_name)
+    if settings.remote is None:
+        raise ConfigError("there is no remote yet: `revfs remote add -d NAME URL` makes one")
+    repository_id = settings.config.repository_id
+    with LocalStore(store_settings(settings), to_write=True) as local:
+        assert local.staging is not None
+        commits = _commits(local.repository, revisions, all_refs)
+        with local.staging.locked("push"), ExitStack() as shown:
+
+            def progress_to(total_bytes: int) -> ByteProgress:
+                return shown.enter_context(app.console.progress("push", total_bytes))
+
+            summary = trio.run(_push, local, settings, repository_id, commits, progress_to)
+    app.console.say(_words(summary, settings.remote.url))
+
+
+def _commits(repository: GitRepository, revisions: Sequence[str], all_refs: bool) -> list[Commit]:
+    names = repository.branch_and_tag_names() if all_refs else list(revisions) or ["HEAD"]
+    if names == ["HEAD"] and not repository.head_exists():
+        raise ConfigError("there is no commit yet: git commit first")
+    return repository.history(repository.resolve(name).commit for name in names)
+
+
+async def _push(
+    local: LocalStore,
+    settings: Settings,
+    repository_id: str,
+    commits: Sequence[Commit],
+    progress_to: Callable[[int], ByteProgress],
+) -> PushSummary:
+    assert settings.remote is not None
+    assert local.staging is not None
+    async with open_remote_parts(local, settings.remote) as parts, _others(local, settings) as rest:
+        sources = [
+            # What is here of this very remote may be all that is left of it; never fetched.
+            ChunkSource(local.sources, parts.catalog, None, None),
+            *(other.source(LocalSources(None, local.index, local.cache), None) for other in rest),
+        ]
+        readers = [ContentReader(parts.source(local.sources, None)), *map(ContentReader, sources)]
+        context = PushContext(
+            repository=repository_id,
+            tool=f"revfs {importlib.metadata.version('revfs')}",
+            remote=parts.catalog.remote,
+            catalog=parts.catalog,
+            staging=local.staging,
+            cache=local.cache,
+            trees=TreeContents(local.directories, readers),
+            sources=sources,
+            timeout_seconds=settings.timeout_seconds,
+        )
+        plan = await plan_push(context, commits)
+        return await plan.execute(progress_to)
+
+
+@asynccontextmanager
+async def _others(local: LocalStore, settings: Settings) -> AsyncIterator[list[RemoteParts]]:
+    """The other remotes of the repository, which may have what is not here any more."""
+    async with AsyncExitStack() as stack:
+        parts = []
+        for name in settings.config.remote_names():
+            remote = settings.config.remote(name)
+            if remote is not None and remote != settings.remote and remote.endpoint_trusted:
+                parts.append(await stack.enter_async_context(open_remote_parts(local, remote)))
+        yield parts
+
+
+def _words(summary: PushSummary, url: str) -> str:
+    if not summary.commits:
+        return f"{url} has everything already"
+    commits = "1 commit" if summary.commits == 1 else f"{summary.commits:,} commits"
+    return f"pushed {commits} to {url}: {format_bytes(summary.uploaded_bytes)} uploaded"

@@ -1,0 +1,31 @@
+"""From settings to an open store: what all verbs that work with data begin with."""
+
+import os
+
+from cli.console import App
+from cli.settings import Settings
+from store.config_files import user_folder
+from store.opening import StoreSettings
+from vfs.mount_records import MountRecords
+
+
+def store_settings(settings: Settings) -> StoreSettings:
+    """The settings of a run as the store wants them."""
+    return StoreSettings(
+        paths=settings.paths,
+        repository_id=settings.config.get("repository.id"),
+        remote=settings.remote,
+        cache_directory=settings.cache_directory,
+        cache_size_bytes=settings.cache_size_bytes,
+        timeout_seconds=settings.timeout_seconds,
+    )
+
+
+def jobs() -> int:
+    """How many threads read and compress at once: one per core that this process may use."""
+    return len(os.sched_getaffinity(0))
+
+
+def open_mount_records(app: App) -> MountRecords:
+    """The records of this user's mounts: in one place, whatever cache a repository uses."""
+    return MountRecords(user_folder(app.environment, "XDG_CACHE_HOME", ".cache"))

@@ -1,0 +1,27 @@
+"""`revfs unmount`: end a mount."""
+
+import os
+from pathlib import Path
+
+import click
+
+from cli.console import App
+from cli.stores import open_mount_records
+from vfs.mount_records import unmount
+
+
+@click.command("unmount")
+@click.argument("mountpoint", type=click.Path(path_type=Path))
+@click.pass_obj
+def command(app: App, mountpoint: Path) -> None:
+    """Take a mounted revision down, also a busy one or one whose process is gone. Reads under way
+    have five seconds to finish.
+
+    \b
+    Example:
+      revfs unmount /mnt/data
+    """
+    # Not resolved as a whole: a dead mount cannot be looked at.
+    place = Path(os.path.normpath(app.cwd.absolute() / mountpoint))
+    unmount(open_mount_records(app), place)
+    app.console.say(f"unmounted {place}")

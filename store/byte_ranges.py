@@ -1,0 +1,57 @@
+"""Sets of byte ranges of one file, kept as sorted, disjoint pairs packed into bytes. Pure.
+
+Packed form, as it stands in the cache index: for each range u32 start, u32 end (exclusive),
+little-endian, in order, with a gap between any two.
+"""
+
+import struct
+from bisect import bisect_right
+
+EMPTY = b""
+_PAIR = struct.Struct("<II")
+
+
+def pairs(packed: bytes) -> list[tuple[int, int]]:
+    """The ranges as (start, end); a torn row (not whole pairs) counts as no ranges."""
+    if len(packed) % _PAIR.size:
+        return []
+    return list(_PAIR.iter_unpack(packed))
+
+
+def covers(packed: bytes, start: int, end: int) -> bool:
+    """Whether every byte of start … end lies in the set."""
+    found = pairs(packed)
+    index = bisect_right(found, (start, 1 << 32)) - 1
+    return index >= 0 and found[index][1] >= end
+
+
+def add(packed: bytes, start: int, end: int) -> bytes:
+    """The set with start … end in it; touching ranges become one."""
+    merged = []
+    for low, high in pairs(packed):
+        if high < start or low > end:
+            merged.append((low, high))
+        else:
+            start, end = min(start, low), max(end, high)
+    merged.append((start, end))
+    return b"".join(_PAIR.pack(*pair) for pair in sorted(merged))
+
+
+def union(packed: bytes, other: bytes) -> bytes:
+    """Both sets in one."""
+    for start, end in pairs(other):
+        packed = add(packed, start, end)
+    return packed
+
+
+def remove(packed: bytes, start: int, end: int) -> bytes:
+    """The set without start … end."""
+    kept = []
+    for low, high in pairs(packed):
+        kept += [(a, b) for a, b in ((low, min(high, start)), (max(low, end), high)) if a < b]
+    return b"".join(_PAIR.pack(*pair) for pair in kept)
+
+
+def total(packed: bytes) -> int:
+    """How many bytes the set holds."""
+    return sum(end - start for start, end in pairs(packed))

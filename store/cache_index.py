@@ -1,0 +1,249 @@
+"""CacheIndex: what the user's cache knows, shared by all repositories and mounts.
+
+Every row is a hint. Chunks are proven by their hash wherever they are loaded from; directory rows,
+which nothing else proves, carry a checksum of their own. A lost row costs a fetch, never a byte.
+
+    table        key                              value
+    formats      remote url                       the remote's `format` object
+    chunks       store (8) + chunk id (32)        pack (16), u32 offset, stored, raw; u8 codec
+    packs        store (8) + pack (16)            index hash (32), the pack's table as in the pack
+    indexes      store (8) + index hash (32)      nothing: the object is loaded
+    manifests    store (8) + repository/commit    the manifest, as in the remote
+    ranges       pack (16)                        packed byte ranges that the pack cache holds
+    uses         pack (16)                        u64 time of last use in seconds, u64 bytes on disk
+    directories  tree id (20)                     checksum (16) and the packed directory
+"""
+
+import struct
+import uuid
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from store import byte_ranges
+from store.ids import ChunkId, GitId, PackName, hash_bytes, pack_name_from_bytes
+from store.packs import PackEntry, PackTable
+from store.remote_index import IndexedPack
+from store.tables import Tables
+
+_PLACE = struct.Struct("<16sIIIB")
+_USE = struct.Struct("<QQ")
+_CHECKSUM_BYTES = 16
+_NAMES = (
+    "formats",
+    "chunks",
+    "packs",
+    "indexes",
+    "manifests",
+    "ranges",
+    "uses",
+    "directories",
+)
+
+
+class PackPlace(NamedTuple):
+    """Where one chunk lies: the pack, and its entry in the pack's table."""
+
+    pack: PackName
+    entry: PackEntry
+
+
+class PackUse(NamedTuple):
+    """When a cached pack was last used (seconds since 1970) and how many bytes of it are here."""
+
+    pack: PackName
+    last_use_seconds: int
+    cached_bytes: int
+
+
+class CacheIndex:
+    """The tables of one cache folder."""
+
+    def __init__(self, folder: Path) -> None:
+        """`folder` must be private to the user and on a disk that can lock."""
+        self._tables = Tables(folder, _NAMES)
+
+    def close(self) -> None:
+        """Let go of the tables; no call may follow."""
+        self._tables.close()
+
+    # Remotes and what they hold
+
+    def load_format(self, url: str) -> bytes | None:
+        """The `format` object of the remote with that url, as last seen."""
+        return self._tables.get("formats", hash_bytes(url.encode()))
+
+    def keep_format(self, url: str, raw: bytes) -> None:
+        """Remember a remote's `format` object."""
+        self._tables.put_many("formats", [(hash_bytes(url.encode()), raw)])
+
+    def loaded_indexes(self, store: str) -> set[str]:
+        """The hashes (hex) of the index objects of a store that are in the tables."""
+        prefix = _store_prefix(store)
+        keys = self._tables.scan_keys("indexes", prefix)
+        return {key[len(prefix) :].hex() for key in keys}
+
+    def keep_index(self, store: str, index_hash: str, packs: Sequence[IndexedPack]) -> None:
+        """Take an index object in: chunks and pack tables first, the fact that it is here last."""
+        prefix = _store_prefix(store)
+        rows = [
+            (prefix + entry.chunk, pack_place(pack.name, entry))
+            for pack in packs
+            for entry in pack.table
+        ]
+        rows.sort()
+        self._tables.put_many("chunks", rows)
+        raw_hash = bytes.fromhex(index_hash)
+        tables = [(prefix + bytes.fromhex(pack.name), raw_hash + pack.table.raw) for pack in packs]
+        self._tables.put_many("packs", tables)
+        self._tables.put_many("indexes", [(prefix + raw_hash, b"")])
+
+    def forget_pack(self, store: str, pack: PackName) -> None:
+        """Drop what the tables say of a pack that the remote no longer has. Its index objects no
+        longer count as loaded, so that the chunks' other places can come back."""
+        prefix = _store_prefix(store)
+        self.forget_chunks(store, pack)
+        self._tables.delete_many("packs", [prefix + bytes.fromhex(pack)])
+        self._tables.delete_many("indexes", self._tables.scan_keys("indexes", prefix))
+
+    def forget_chunks(self, store: str, pack: PackName) -> None:
+        """Drop the places that lie in one pack."""
+        table = self.load_pack_table(store, pack)
+        if table is None:
+            return
+        keys = [_store_prefix(store) + entry.chunk for entry in table]
+        raw_name = bytes.fromhex(pack)
+        rows = zip(keys, self._tables.get_many("chunks", keys), strict=True)
+        stale = [key for key, row in rows if row is not None and row.startswith(raw_name)]
+        self._tables.delete_many("chunks", stale)
+
+    def load_place(self, store: str, chunk: ChunkId) -> PackPlace | None:
+        """Where the remote of that store has a chunk, as far as known here."""
+        value = self._tables.get("chunks", _store_prefix(store) + chunk)
+        return parse_place(chunk, value)
+
+    def load_places(self, store: str, chunks: Sequence[ChunkId]) -> list[PackPlace | None]:
+        """As `load_place`, for many, in the order asked."""
+        prefix = _store_prefix(store)
+        values = self._tables.get_many("chunks", [prefix + chunk for chunk in chunks])
+        return [parse_place(chunk, value) for chunk, value in zip(chunks, values, strict=True)]
+
+    def load_pack_table(self, store: str, pack: PackName) -> PackTable | None:
+        """The table of a pack of that store, as far as known here."""
+        raw = self._tables.get("packs", _store_prefix(store) + bytes.fromhex(pack))
+        return None if raw is None else PackTable.trusted(raw[32:])
+
+    def load_index_of_pack(self, store: str, pack: PackName) -> str | None:
+        """The hash (hex) of an index object that lists a pack, as far as known here."""
+        raw = self._tables.get("packs", _store_prefix(store) + bytes.fromhex(pack))
+        return None if raw is None else raw[:32].hex()
+
+    def load_manifest(self, store: str, repository: str, commit: GitId) -> bytes | None:
+        """A manifest of the commit, as last seen in the remote."""
+        return self._tables.get("manifests", _manifest_key(store, repository, commit))
+
+    def keep_manifest(self, store: str, repository: str, commit: GitId, raw: bytes) -> None:
+        """Remember a manifest of the commit."""
+        self._tables.put_many("manifests", [(_manifest_key(store, repository, commit), raw)])
+
+    def forget_manifests(self, store: str, repository: str) -> None:
+        """Drop what is remembered of a repository's manifests, before it is read anew."""
+        prefix = _manifest_prefix(store, repository)
+        self._tables.delete_many("manifests", self._tables.scan_keys("manifests", prefix))
+
+    def load_pushed_commits(self, store: str, repository: str) -> set[GitId]:
+        """The commits of a repository that are known to have a manifest."""
+        prefix = _manifest_prefix(store, repository)
+        keys = self._tables.scan_keys("manifests", prefix)
+        return {GitId(key[len(prefix) :].hex()) for key in keys}
+
+    # What the pack cache holds
+
+    def load_ranges(self, pack: PackName) -> bytes:
+        """The cached ranges of a pack, packed as in byte_ranges."""
+        return self._tables.get("ranges", bytes.fromhex(pack)) or byte_ranges.EMPTY
+
+    def keep_ranges(self, added: dict[PackName, bytes], now_seconds: int) -> None:
+        """Add cached ranges (packed) to packs, and note their use."""
+
+        def adder(more: bytes) -> Callable[[bytes | None], bytes]:
+            return lambda row: byte_ranges.union(row or byte_ranges.EMPTY, more)
+
+        self._tables.update_many(
+            "ranges", {bytes.fromhex(pack): adder(more) for pack, more in added.items()}
+        )
+        self.keep_uses(added, now_seconds)
+
+    def drop_range(self, pack: PackName, start: int, end: int) -> None:
+        """Take a range back whose bytes turned out not to be what they should."""
+        self._tables.update(
+            "ranges",
+            lambda row: byte_ranges.remove(row or byte_ranges.EMPTY, start, end) or None,
+            bytes.fromhex(pack),
+        )
+
+    def keep_uses(self, packs: Iterable[PackName], now_seconds: int) -> None:
+        """Note that packs were used just now, and how many bytes of each are here."""
+        rows = []
+        for pack in sorted(packs):
+            cached = byte_ranges.total(self.load_ranges(pack))
+            rows.append((bytes.fromhex(pack), _USE.pack(now_seconds, cached)))
+        self._tables.put_many("uses", rows)
+
+    def load_uses(self) -> list[PackUse]:
+        """Every cached pack with its last use and size."""
+        rows = self._tables.scan("uses")
+        return [PackUse(pack_name_from_bytes(key), *_USE.unpack(value)) for key, value in rows]
+
+    def forget_cached(self, packs: Iterable[PackName]) -> None:
+        """Drop the rows of packs whose files are gone."""
+        keys = [bytes.fromhex(pack) for pack in packs]
+        self._tables.delete_many("ranges", keys)
+        self._tables.delete_many("uses", keys)
+
+    # Directories by tree id
+
+    def load_directory(self, tree: bytes) -> bytes | None:
+        """A packed directory, or None where there is no row or it was damaged."""
+        value = self._tables.get("directories", tree)
+        if value is None or value[:_CHECKSUM_BYTES] != _checksum(tree, value[_CHECKSUM_BYTES:]):
+            return None
+        return value[_CHECKSUM_BYTES:]
+
+    def keep_directories(self, directories: Iterable[tuple[bytes, bytes]]) -> None:
+        """Remember packed directories by tree id."""
+        rows = [(tree, _checksum(tree, packed) + packed) for tree, packed in directories]
+        self._tables.put_many("directories", sorted(rows))
+
+
+def _store_prefix(store: str) -> bytes:
+    # Half of a random uuid tells stores apart; a clash would cost fetches that fail their hash.
+    return uuid.UUID(store).bytes[:8]
+
+
+def _manifest_prefix(store: str, repository: str) -> bytes:
+    return _store_prefix(store) + uuid.UUID(repository).bytes
+
+
+def _manifest_key(store: str, repository: str, commit: GitId) -> bytes:
+    return _manifest_prefix(store, repository) + bytes.fromhex(commit)
+
+
+def pack_place(pack: PackName, entry: PackEntry) -> bytes:
+    """The row that says where a chunk lies."""
+    return _PLACE.pack(
+        bytes.fromhex(pack), entry.offset, entry.stored_length, entry.raw_length, entry.codec
+    )
+
+
+def parse_place(chunk: ChunkId, value: bytes | None) -> PackPlace | None:
+    """What such a row says; a row of the wrong length says nothing."""
+    if value is None or len(value) != _PLACE.size:
+        return None
+    pack, offset, stored_length, raw_length, codec = _PLACE.unpack(value)
+    entry = PackEntry(chunk, offset, stored_length, raw_length, codec)
+    return PackPlace(pack_name_from_bytes(pack), entry)
+
+
+def _checksum(tree: bytes, packed: bytes) -> bytes:
+    return hash_bytes(tree + packed)[:_CHECKSUM_BYTES]

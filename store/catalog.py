@@ -1,0 +1,144 @@
+"""Catalog: what a remote holds, as far as this machine needs to know.
+
+Index objects are fetched once and kept in the cache index; which of them a commit needs is said by
+its manifest. Nothing is fetched before the first chunk is wanted that is not here.
+"""
+
+import logging
+from collections.abc import Iterable
+from functools import partial
+
+import trio
+
+from store.cache_index import CacheIndex
+from store.concurrency import TABLE_WRITES, run_all
+from store.errors import IntegrityError, MalformedObject, ObjectMissing
+from store.ids import GitId
+from store.manifests import MAX_MANIFEST_BYTES, Manifest, parse_manifest, parse_manifest_key
+from store.remote import FORMAT_KEY, INDEX_PREFIX, Remote, index_key, manifests_prefix
+from store.remote_format import MAX_FORMAT_BYTES, RemoteFormat, parse_remote_format
+from store.remote_index import MAX_INDEX_BYTES, index_hash, parse_index
+
+log = logging.getLogger(__name__)
+
+# Index objects are fetched side by side; each may be some megabytes.
+_INDEXES_AT_ONCE = 8
+
+
+class Catalog:
+    """The tables of contents of one remote, for one repository."""
+
+    def __init__(
+        self,
+        remote: Remote,
+        identity: str,
+        repository: str | None,
+        index: CacheIndex,
+        timeout_seconds: float,
+    ) -> None:
+        """`identity` tells this remote from all others on this machine (its url and endpoint);
+        `repository` is None where the repository has no id yet, and so no manifests."""
+        self.remote = remote
+        self._identity = identity
+        self._repository = repository
+        self.index = index
+        self._timeout_seconds = timeout_seconds
+        self._format: RemoteFormat | None = None
+        # One refresh at a time: whoever comes while one is under way finds its result.
+        self._lock = trio.Lock()
+
+    def get_store(self) -> str | None:
+        """The remote's store id, if it was ever seen from here."""
+        if self._format is None:
+            raw = self.index.load_format(self._identity)
+            self._format = None if raw is None else parse_remote_format(raw)
+        return None if self._format is None else self._format.store
+
+    async def fetch_format(self) -> RemoteFormat | None:
+        """The remote's `format` object as it is now, or None where the remote is still empty."""
+        try:
+            raw = await self._fetch(FORMAT_KEY, MAX_FORMAT_BYTES)
+        except ObjectMissing:
+            return None
+        found = parse_remote_format(raw)
+        self.index.keep_format(self._identity, raw)
+        self._format = found
+        return found
+
+    async def fetch_commit_indexes(self, commit: GitId) -> bool:
+        """Make the index objects that a commit needs known here. Where the commit has no manifest,
+        those of the whole remote are, since its chunks may have come with others. True if
+        anything new was learnt."""
+        async with self._lock:
+            found = await self.fetch_format()
+            if found is None:
+                return False
+            manifest = await self._fetch_manifest(found.store, commit)
+            if manifest is None:
+                wanted: Iterable[str] = await self._list_indexes()
+            else:
+                wanted = manifest.indexes
+            return await self._fetch_indexes(found.store, wanted)
+
+    async def fetch_all_indexes(self) -> str | None:
+        """Make every index object of the remote known here; the store id, or None if empty."""
+        async with self._lock:
+            found = await self.fetch_format()
+            if found is None:
+                return None
+            await self._fetch_indexes(found.store, await self._list_indexes())
+            return found.store
+
+    async def fetch_pushed_commits(self) -> dict[GitId, str]:
+        """The commits of this repository that have a manifest, each with the key of one."""
+        if self._repository is None:
+            return {}
+        prefix = manifests_prefix(self._repository)
+        listed = await self.remote.list_objects(prefix, timeout_seconds=self._timeout_seconds)
+        parsed = [(parse_manifest_key(info.key), info.key) for info in listed]
+        return {found[1]: key for found, key in parsed if found is not None}
+
+    async def _fetch_manifest(self, store: str, commit: GitId) -> Manifest | None:
+        if self._repository is None:
+            return None
+        prefix = manifests_prefix(self._repository, commit)
+        listed = await self.remote.list_objects(prefix, timeout_seconds=self._timeout_seconds)
+        for info in listed:
+            raw = await self._fetch(info.key, MAX_MANIFEST_BYTES)
+            manifest = parse_manifest(raw)
+            if (manifest.repository, manifest.commit) == (self._repository, commit):
+                self.index.keep_manifest(store, self._repository, commit, raw)
+                return manifest
+            log.warning("the manifest %s is of another commit; it is not used", info.key)
+        return None
+
+    async def _list_indexes(self) -> list[str]:
+        listed = await self.remote.list_objects(INDEX_PREFIX, timeout_seconds=self._timeout_seconds)
+        return [info.key.removeprefix(INDEX_PREFIX) for info in listed]
+
+    async def _fetch_indexes(self, store: str, hashes: Iterable[str]) -> bool:
+        missing = sorted(set(hashes) - self.index.loaded_indexes(store))
+        calls = [partial(self._fetch_index, store, name) for name in missing]
+        await run_all(calls, at_once=_INDEXES_AT_ONCE)
+        return bool(missing)
+
+    async def _fetch_index(self, store: str, name: str) -> None:
+        raw = await self._fetch(index_key(name), MAX_INDEX_BYTES)
+        keep = partial(self._keep_index, store, name, raw)
+        await trio.to_thread.run_sync(keep, limiter=TABLE_WRITES)
+
+    def _keep_index(self, store: str, name: str, raw: bytes) -> None:
+        try:
+            if index_hash(raw) != name:
+                raise IntegrityError(f"the index object {name} does not hash to its name")
+            packs = parse_index(raw)
+        except (IntegrityError, MalformedObject) as error:
+            # What it lists may be listed elsewhere; a chunk that is not will be named as missing.
+            log.warning("an index object of %s is not used: %s", self.remote.url, error)
+            return
+        self.index.keep_index(store, name, packs)
+
+    async def _fetch(self, key: str, max_bytes: int) -> bytes:
+        return await self.remote.fetch(
+            key, max_bytes=max_bytes, timeout_seconds=self._timeout_seconds
+        )

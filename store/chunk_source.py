@@ -1,0 +1,293 @@
+"""ChunkSource: the proven bytes of a chunk, from wherever it lies.
+
+In this order: memory of recent chunks, a staged pack, a folder remote's pack in place, the pack
+cache, the remote. Bytes from a disk are hashed at every load; only a chunk that this process has
+proven in that very place is read in part.
+"""
+
+import logging
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+import trio
+
+from store.cache_index import CacheIndex, PackPlace
+from store.catalog import Catalog
+from store.codec import Codec
+from store.concurrency import DISK_READS
+from store.errors import (
+    ChunkMissing,
+    ChunkUnreadable,
+    IntegrityError,
+    ObjectMissing,
+    StoreError,
+)
+from store.fetch import Fetcher, chunk_label
+from store.ids import ChunkId, GitId, PackName
+from store.memory_cache import MemoryCache
+from store.open_files import NotInMemory, OpenFiles
+from store.pack_cache import PackCache
+from store.packs import PackTable, unpack_chunk
+from store.remote import pack_key
+from store.staging import Staging
+
+log = logging.getLogger(__name__)
+
+_RECENT_BYTES = 96 << 20
+_TABLE_BYTES = 64 << 20
+_PROVEN_PLACES = 100_000
+# Up to here a load from the page cache with its hash costs less than handing it to a thread.
+_INLINE_BYTES = 256 << 10
+_REFRESH_PAUSE_SECONDS = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Located:
+    """Where a chunk is: its place, and the local file to read it from. `cached` tells a file of
+    the pack cache, which may lack it, from one that holds the whole pack."""
+
+    place: PackPlace
+    path: Path
+    cached: bool
+
+
+@dataclass(frozen=True, slots=True)
+class LocalSources:
+    """What of the local disk a chunk may come from; `staging` is None where nothing is staged."""
+
+    staging: Staging | None
+    index: CacheIndex
+    cache: PackCache
+
+
+class PackTables:
+    """The tables of the packs of one remote, recently used ones in memory."""
+
+    def __init__(self, index: CacheIndex, catalog: Catalog) -> None:
+        self._index = index
+        self._catalog = catalog
+        self._recent: MemoryCache[PackName, PackTable] = MemoryCache(_TABLE_BYTES)
+
+    def get_pack_table(self, pack: PackName) -> PackTable | None:
+        """The table of a pack, if its index object is known here."""
+        table = self._recent.get(pack)
+        store = self._catalog.get_store()
+        if table is None and store is not None:
+            table = self._index.load_pack_table(store, pack)
+            if table is not None:
+                self._recent.put(pack, table, len(table.raw))
+        return table
+
+
+class ChunkSource:
+    """Chunks for the readers of one commit (or, with None, of any). Belongs to one trio loop."""
+
+    def __init__(
+        self,
+        local: LocalSources,
+        catalog: Catalog | None,
+        fetcher: Fetcher | None,
+        commit: GitId | None,
+    ) -> None:
+        """`catalog` and `fetcher` are None where no remote is configured."""
+        self._local = local
+        self._catalog = catalog
+        self._fetcher = fetcher
+        self._commit = commit
+        self._files = OpenFiles()
+        self._recent: MemoryCache[ChunkId, bytes] = MemoryCache(_RECENT_BYTES)
+        # Chunks whose bytes in that file were proven by this process.
+        self._proven: MemoryCache[tuple[Path, int], bool] = MemoryCache(_PROVEN_PLACES)
+        self._refreshed = -math.inf
+
+    def close(self) -> None:
+        """Let go of open files."""
+        self._files.close()
+
+    def locate(self, chunk: ChunkId) -> Located | None:
+        """Where a chunk is, as far as this machine knows; asks nobody."""
+        staging = self._local.staging
+        place = None if staging is None else staging.load_place(chunk)
+        if staging is not None and place is not None:
+            return Located(place, staging.path_of(place.pack), cached=False)
+        return self._locate_remote(chunk)
+
+    def can_read(self, chunk: ChunkId) -> bool:
+        """Whether the chunk is here, or known to be in a remote that it can be fetched from."""
+        located = self.locate(chunk)
+        if located is None or not located.cached or self._fetcher is not None:
+            return located is not None
+        entry = located.place.entry
+        return self._local.cache.covers(located.place.pack, entry.offset, entry.end)
+
+    def prefetch(self, chunks: list[ChunkId]) -> None:
+        """Get these ahead of need, as far as they are only in a remote."""
+        if self._fetcher is None:
+            return
+        found = [self.locate(chunk) for chunk in chunks]
+        self._fetcher.prefetch(place.place for place in found if place is not None and place.cached)
+
+    async def read_chunk(self, chunk: ChunkId) -> bytes:
+        """The whole chunk. Raises ChunkMissing, or ChunkUnreadable naming chunk, pack and cause."""
+        found = self._recent.get(chunk)
+        if found is not None:
+            return found
+        located = await self._find(chunk)
+        try:
+            content = await self._bring(located)
+        except (ObjectMissing, IntegrityError) as error:
+            content = await self._bring_from_elsewhere(chunk, located, error)
+        except StoreError as error:
+            raise _unreadable(located, error) from error
+        self._recent.put(chunk, content, len(content))
+        return content
+
+    async def read_range(self, chunk: ChunkId, start: int, length: int) -> bytes:
+        """Bytes start … start + length of a chunk, which must lie inside it."""
+        found = self._recent.get(chunk)
+        if found is None:
+            part = await self._read_proven_part(chunk, start, length)
+            if part is not None:
+                return part
+            found = await self.read_chunk(chunk)
+        return found[start : start + length]
+
+    def _locate_remote(self, chunk: ChunkId) -> Located | None:
+        store = None if self._catalog is None else self._catalog.get_store()
+        if store is None or self._catalog is None:
+            return None
+        place = self._local.index.load_place(store, chunk)
+        if place is None:
+            return None
+        in_place = self._catalog.remote.local_path(pack_key(place.pack))
+        if in_place is not None:
+            return Located(place, in_place, cached=False)
+        return Located(place, self._local.cache.path_of(place.pack), cached=True)
+
+    async def _find(self, chunk: ChunkId) -> Located:
+        located = self.locate(chunk)
+        if located is None and await self._refresh():
+            located = self.locate(chunk)
+        if located is None:
+            where = "staged or" if self._catalog is None else "staged, cached or"
+            remote = (
+                "no remote is configured" if self._catalog is None else self._catalog.remote.url
+            )
+            raise ChunkMissing(f"{chunk_label(chunk, None)} is not {where} in a remote ({remote})")
+        return located
+
+    def _refresh_is_due(self) -> bool:
+        return trio.current_time() - self._refreshed >= _REFRESH_PAUSE_SECONDS
+
+    async def _refresh(self) -> bool:
+        """Learn what the remote holds, unless that was just done; False where there is none."""
+        if self._catalog is None or not self._refresh_is_due():
+            return self._catalog is not None
+        if self._commit is None:
+            await self._catalog.fetch_all_indexes()
+        else:
+            await self._catalog.fetch_commit_indexes(self._commit)
+        self._refreshed = trio.current_time()
+        return True
+
+    async def _bring(self, located: Located) -> bytes:
+        if not located.cached:
+            return await self._load_whole(located)
+        entry = located.place.entry
+        if self._local.cache.covers(located.place.pack, entry.offset, entry.end):
+            try:
+                return await self._load_whole(located)
+            except (IntegrityError, ObjectMissing) as error:
+                log.debug("cached bytes are dropped: %s", error)
+                self._local.cache.drop(located.place.pack, entry.offset, entry.stored_length)
+        if self._fetcher is None:
+            raise ChunkMissing("no remote is configured")
+        return await self._fetcher.fetch_chunk(located.place)
+
+    async def _bring_from_elsewhere(
+        self, chunk: ChunkId, failed: Located, cause: StoreError
+    ) -> bytes:
+        """Where one place failed another may serve: the remote's for a staged pack; for a pack that
+        is gone, what the index says when it is loaded anew."""
+        try:
+            if isinstance(cause, ObjectMissing) and self._refresh_is_due():
+                await self._forget_pack(failed.place.pack)
+            located = self._locate_remote(chunk)
+            if located is None or located == failed:
+                raise cause
+            return await self._bring(located)
+        except StoreError as error:
+            raise _unreadable(failed, error) from error
+
+    async def _forget_pack(self, pack: PackName) -> None:
+        store = None if self._catalog is None else self._catalog.get_store()
+        if store is not None:
+            self._local.index.forget_pack(store, pack)
+        await self._refresh()
+
+    async def _load_whole(self, located: Located) -> bytes:
+        """The proven chunk from its local file. Raises ObjectMissing, IntegrityError."""
+        content = self._load_whole_now(located)
+        if content is None:
+            content = await trio.to_thread.run_sync(
+                self._load_whole_in_thread, located, limiter=DISK_READS
+            )
+        self._proven.put((located.path, located.place.entry.offset), True, 1)
+        return content
+
+    def _load_whole_now(self, located: Located) -> bytes | None:
+        entry = located.place.entry
+        if entry.raw_length > _INLINE_BYTES:
+            return None
+        try:
+            stored = self._files.load_now(located.path, entry.offset, entry.stored_length)
+            return _prove(located, stored)
+        except (NotInMemory, IntegrityError, OSError):
+            return None
+
+    def _load_whole_in_thread(self, located: Located) -> bytes:
+        entry = located.place.entry
+        try:
+            stored = self._files.load(located.path, entry.offset, entry.stored_length)
+        except OSError as error:
+            raise StoreError(f"{located.path}: {error.strerror}") from error
+        return _prove(located, stored)
+
+    async def _read_proven_part(self, chunk: ChunkId, start: int, length: int) -> bytes | None:
+        located = self.locate(chunk)
+        if located is None or located.place.entry.codec != Codec.RAW:
+            return None
+        entry = located.place.entry
+        if (
+            self._proven.get((located.path, entry.offset)) is None
+            or start + length > entry.raw_length
+        ):
+            return None
+        if located.cached and not self._local.cache.covers(
+            located.place.pack, entry.offset, entry.end
+        ):
+            return None
+        try:
+            return self._files.load_now(located.path, entry.offset + start, length)
+        except (NotInMemory, OSError):
+            return await trio.to_thread.run_sync(
+                self._load_part_in_thread, located, start, length, limiter=DISK_READS
+            )
+
+    def _load_part_in_thread(self, located: Located, start: int, length: int) -> bytes | None:
+        try:
+            return self._files.load(located.path, located.place.entry.offset + start, length)
+        except OSError:
+            # The whole load that follows says what is wrong.
+            return None
+
+
+def _prove(located: Located, stored: bytes | None) -> bytes:
+    if stored is None:
+        raise ObjectMissing(f"the pack {located.path} is missing or cut short")
+    return unpack_chunk(located.place.entry, stored)
+
+
+def _unreadable(located: Located, cause: StoreError) -> ChunkUnreadable:
+    return ChunkUnreadable(f"{chunk_label(located.place.entry.chunk, located.place)}: {cause}")

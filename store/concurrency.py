@@ -1,0 +1,47 @@
+"""Threads and tasks: one limiter for each kind of blocking work, and a way to run many at once.
+
+The kinds are kept apart so that a stuck one never stops the others; nothing uses trio's default
+limiter.
+"""
+
+from collections.abc import Awaitable, Callable, Iterable
+
+import trio
+
+from store.errors import StoreError
+
+TABLE_WRITES = trio.CapacityLimiter(1)
+"""Writes to LMDB, which has one writer anyway."""
+
+GIT_READS = trio.CapacityLimiter(1)
+"""Reads through libgit2, whose repository object is not for two threads at once."""
+
+DISK_READS = trio.CapacityLimiter(8)
+"""Reads of local files that may wait for a disk, with the check and decoding of what they gave."""
+
+VERIFY = trio.CapacityLimiter(4)
+"""Hashing and decoding of what came from a remote, and writing it to the cache."""
+
+
+async def run_all(calls: Iterable[Callable[[], Awaitable[object]]], *, at_once: int) -> None:
+    """Run all calls, at most `at_once` side by side. The first StoreError ends the others and is
+    raised as it is."""
+    errors: list[StoreError] = []
+    places = trio.Semaphore(at_once)
+
+    async with trio.open_nursery() as nursery:
+
+        async def run(call: Callable[[], Awaitable[object]]) -> None:
+            try:
+                await call()
+            except StoreError as error:
+                errors.append(error)
+                nursery.cancel_scope.cancel()
+            finally:
+                places.release()
+
+        for call in calls:
+            await places.acquire()
+            nursery.start_soon(run, call)
+    if errors:
+        raise errors[0]

@@ -1,0 +1,73 @@
+"""DeferredRemote: an S3 remote that is made at its first use.
+
+Importing boto3 and making its client take half a second, which nobody should pay who reads what is
+cached.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from store.config import RemoteSettings
+from store.remote import ObjectInfo, Remote
+
+
+class DeferredRemote:
+    """A remote in a bucket, as its settings say. Belongs to one trio loop; its thread makes it."""
+
+    def __init__(self, settings: RemoteSettings) -> None:
+        self._settings = settings
+        self._remote: Remote | None = None
+
+    @property
+    def url(self) -> str:
+        """The url as it was configured."""
+        return self._settings.url
+
+    def _made(self) -> Remote:
+        if self._remote is None:
+            from store.s3 import S3Location, S3Remote
+
+            settings = self._settings
+            assert settings.bucket is not None
+            self._remote = S3Remote(
+                S3Location(
+                    settings.bucket,
+                    settings.prefix,
+                    settings.region,
+                    settings.endpoint,
+                    settings.profile,
+                )
+            )
+        return self._remote
+
+    async def fetch(self, key: str, *, max_bytes: int, timeout_seconds: float) -> bytes:
+        """As Remote.fetch."""
+        return await self._made().fetch(key, max_bytes=max_bytes, timeout_seconds=timeout_seconds)
+
+    async def fetch_range(
+        self, key: str, start: int, length: int, *, timeout_seconds: float
+    ) -> bytes:
+        """As Remote.fetch_range."""
+        made = self._made()
+        return await made.fetch_range(key, start, length, timeout_seconds=timeout_seconds)
+
+    async def put(self, key: str, body: bytes | Path, *, timeout_seconds: float) -> None:
+        """As Remote.put."""
+        await self._made().put(key, body, timeout_seconds=timeout_seconds)
+
+    async def list_objects(self, prefix: str, *, timeout_seconds: float) -> Sequence[ObjectInfo]:
+        """As Remote.list_objects."""
+        return await self._made().list_objects(prefix, timeout_seconds=timeout_seconds)
+
+    async def delete(self, key: str, *, timeout_seconds: float) -> None:
+        """As Remote.delete."""
+        await self._made().delete(key, timeout_seconds=timeout_seconds)
+
+    def local_path(self, key: str) -> Path | None:
+        """None: a bucket is not a folder."""
+        return None
+
+    async def close(self) -> None:
+        """As Remote.close; nothing to do where nothing was made."""
+        if self._remote is not None:
+            await self._remote.close()

@@ -1,0 +1,82 @@
+"""DirectoryLoader: directories of any revision, read from git once and kept by tree id."""
+
+from collections.abc import Iterator
+
+from store.cache_index import CacheIndex
+from store.directories import EMPTY_DIRECTORY, Directory, Entry, Kind, read_tree
+from store.errors import GitError, LocalDiskFull, MalformedObject
+from store.git import GitRepository
+from store.memory_cache import MemoryCache
+
+_RECENT_BYTES = 48 << 20
+# What a name and its share of the columns take in memory, measured with long and short names.
+_ENTRY_BYTES = 130
+_UNSAVED = 256
+MAX_DEPTH = 256
+
+
+class DirectoryLoader:
+    """Directories by raw tree id: from memory, from the cache index, from git. Plain functions
+    that may wait for a disk; one thread at a time."""
+
+    def __init__(self, repository: GitRepository, index: CacheIndex) -> None:
+        self._repository = repository
+        self._index = index
+        self._recent: MemoryCache[bytes, Directory] = MemoryCache(_RECENT_BYTES)
+        self._unsaved: dict[bytes, bytes] = {}
+
+    def get(self, tree: bytes) -> Directory | None:
+        """The directory if it is in memory."""
+        return self._recent.get(tree)
+
+    def load(self, tree: bytes) -> Directory:
+        """The directory. Raises GitError for a tree that is missing, malformed, or holds a file
+        that git cannot give."""
+        found = self._recent.get(tree)
+        if found is not None:
+            return found
+        packed = self._unsaved.get(tree) or self._index.load_directory(tree)
+        found = self._read(tree) if packed is None else Directory.unpack(packed)
+        self._recent.put(tree, found, _ENTRY_BYTES * (len(found) + 1))
+        return found
+
+    def save(self) -> None:
+        """Keep what was read from git for the next time; a full disk is no error."""
+        unsaved, self._unsaved = self._unsaved, {}
+        if unsaved:
+            try:
+                self._index.keep_directories(unsaved.items())
+            except LocalDiskFull:
+                # A hint that is not kept is read from git again.
+                return
+
+    def load_entry(self, entry: Entry) -> Directory:
+        """The directory behind an entry; that of a submodule is empty."""
+        return self.load(entry.tree) if entry.kind == Kind.FOLDER else EMPTY_DIRECTORY
+
+    def walk_new(
+        self, tree: bytes, seen: set[bytes], path: bytes = b"", depth: int = 0
+    ) -> Iterator[tuple[bytes, Entry]]:
+        """(path, entry) of all but folders below a tree, passing over trees in `seen`, to which
+        those walked are added."""
+        if tree in seen:
+            return
+        if depth > MAX_DEPTH:
+            raise GitError(f"the folders of {path!r} are nested too deeply")
+        seen.add(tree)
+        for entry in self.load(tree):
+            below = path + b"/" + entry.name if path else entry.name
+            if entry.kind == Kind.FOLDER:
+                yield from self.walk_new(entry.tree, seen, below, depth + 1)
+            else:
+                yield below, entry
+
+    def _read(self, tree: bytes) -> Directory:
+        try:
+            found = read_tree(self._repository.load_tree(tree), self._repository)
+        except MalformedObject as error:
+            raise GitError(f"the git tree {tree.hex()} cannot be read: {error}") from error
+        self._unsaved[tree] = found.pack()
+        if len(self._unsaved) >= _UNSAVED:
+            self.save()
+        return found

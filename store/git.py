@@ -1,0 +1,307 @@
+"""Git: revisions, trees and blobs, and writes to git's index and objects.
+
+Reads go through libgit2, whose ownership check stays on. Objects are written by git itself, many in
+one pack; the index is written under git's own lock, with the stat data that lets `git status` see
+at a glance that a file is clean.
+"""
+
+import hashlib
+import os
+import shutil
+import stat
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pygit2
+from pygit2.enums import ObjectType, SortMode
+from pygit2.ffi import C, ffi
+
+from store.errors import GitError, RevisionNotFound
+from store.git_command import RepositoryPaths, run_git
+from store.ids import GitId
+
+MODE_FILE = 0o100644
+MODE_EXECUTABLE = 0o100755
+MODE_SYMLINK = 0o120000
+
+# From here on insertions one by one, each of which moves what lies behind it in the index, cost
+# more than building the index anew in order.
+_REBUILD_FROM_ENTRIES = 1000
+_GIT_ERRORS = (pygit2.GitError, KeyError, ValueError, OSError)
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """A commit and its root tree (raw id, 20 bytes)."""
+
+    commit: GitId
+    tree: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Revision:
+    """What a user's text resolved to; `time_seconds` is the committer's time since 1970."""
+
+    text: str
+    commit: GitId
+    tree: bytes
+    time_seconds: int
+
+
+@dataclass(frozen=True, slots=True)
+class IndexChange:
+    """One path for git's index: the blob that stands for it (raw id) and, where the index should
+    take the file on disk for clean, the stat of that file."""
+
+    path: bytes
+    mode: int
+    blob: bytes
+    status: os.stat_result | None
+
+
+class GitRepository:
+    """One repository, opened in this process. Not for use from two threads at once."""
+
+    def __init__(self, paths: RepositoryPaths) -> None:
+        """Raises GitError for a repository that libgit2 cannot or, by its owner, must not open."""
+        self.paths = paths
+        try:
+            self._repository = pygit2.Repository(str(paths.git_dir))
+        except _GIT_ERRORS as error:
+            raise GitError(f"the repository {paths.git_dir} cannot be opened: {error}") from error
+
+    def close(self) -> None:
+        """Let go of file descriptors and maps."""
+        self._repository.free()
+
+    def resolve(self, text: str) -> Revision:
+        """The commit that `text` names, as git rev-parse would. Raises RevisionNotFound."""
+        try:
+            commit = self._repository.revparse_single(text).peel(pygit2.Commit)
+        except _GIT_ERRORS as error:
+            raise RevisionNotFound(
+                f"no commit goes by the name {text!r} here; git log --all --oneline shows them"
+            ) from error
+        return Revision(text, GitId(str(commit.id)), commit.tree_id.raw, commit.commit_time)
+
+    def head_exists(self) -> bool:
+        """Whether HEAD names a commit yet."""
+        return not self._repository.head_is_unborn
+
+    def branch_and_tag_names(self) -> list[str]:
+        """The full names of all local branches and tags."""
+        names = self._repository.listall_references()
+        return [name for name in names if name.startswith(("refs/heads/", "refs/tags/"))]
+
+    def history(self, tips: Iterable[GitId]) -> list[Commit]:
+        """Every commit that can be reached from `tips`, parents before children."""
+        walker = self._repository.walk(None, SortMode.TOPOLOGICAL | SortMode.REVERSE)
+        try:
+            for tip in tips:
+                walker.push(pygit2.Oid(hex=tip))
+            return [Commit(GitId(str(found.id)), found.tree_id.raw) for found in walker]
+        except _GIT_ERRORS as error:
+            raise GitError(f"the history cannot be read: {error}") from error
+
+    def load_tree(self, raw_id: bytes) -> bytes:
+        """The raw bytes of a tree object. Raises GitError."""
+        return self._load(raw_id, ObjectType.TREE)
+
+    def load_blob(self, raw_id: bytes) -> bytes:
+        """The contents of a blob, whole. Ask `load_blob_size` first. Raises GitError."""
+        return self._load(raw_id, ObjectType.BLOB)
+
+    def load_blob_size(self, raw_id: bytes) -> int:
+        """The size of a blob in bytes; reads no contents. Raises GitError."""
+        try:
+            kind, size = self._repository.odb.read_header(pygit2.Oid(raw=raw_id))
+        except _GIT_ERRORS as error:
+            raise GitError(f"git has no object {raw_id.hex()}") from error
+        if kind != ObjectType.BLOB:
+            raise GitError(f"the git object {raw_id.hex()} is not a file")
+        return int(size)
+
+    def _load(self, raw_id: bytes, kind: ObjectType) -> bytes:
+        try:
+            found, content = self._repository.read(pygit2.Oid(raw=raw_id))
+        except _GIT_ERRORS as error:
+            raise GitError(f"git has no object {raw_id.hex()}") from error
+        if found != kind:
+            raise GitError(f"the git object {raw_id.hex()} is not a {kind.name.lower()}")
+        return content
+
+    def write_blobs(self, contents: Sequence[bytes]) -> list[bytes]:
+        """Write blobs and return their raw ids. Many go into one git pack, not a loose object each
+        (git's fastimport.unpackLimit says from how many on)."""
+        if contents:
+            parts = [b"blob\ndata %d\n%b\n" % (len(content), content) for content in contents]
+            run_git(["fast-import", "--quiet"], cwd=self.paths.git_dir, stdin=b"".join(parts))
+        return [blob_id(content) for content in contents]
+
+    def load_index_entries(self) -> dict[bytes, tuple[int, bytes]]:
+        """path → (mode, raw id) of every merged entry of git's index."""
+        index = self._open_index(self._index_path())
+        return {entry.path: (entry.mode, entry.blob) for entry in _index_entries(index)}
+
+    def write_index(self, changes: Sequence[IndexChange], removed: Iterable[bytes] = ()) -> None:
+        """Put `changes` into git's index and take `removed` out, in one step under git's lock.
+
+        Raises GitError, the index then being as it was.
+        """
+        with _locked(self._index_path()) as fresh:
+            index = self._open_index(fresh)
+            gone = set(removed)
+            if len(changes) < _REBUILD_FROM_ENTRIES:
+                _change_entries(index, changes, gone)
+            else:
+                _rebuild_entries(index, changes, gone)
+            try:
+                index.write()
+            except _GIT_ERRORS as error:
+                raise GitError(f"git's index cannot be written: {error}") from error
+
+    def _index_path(self) -> Path:
+        return self.paths.git_dir / "index"
+
+    def _open_index(self, path: Path) -> pygit2.Index:
+        # An index opened by itself, not through the repository: libgit2 would else re-read the
+        # contents of every file that changed within the last second.
+        try:
+            index = pygit2.Index(str(path))
+            index.read()
+        except _GIT_ERRORS as error:
+            raise GitError(
+                f"git's index cannot be read: {error} (a split or sparse index is not supported; "
+                "git update-index --no-split-index or git sparse-checkout disable ends either)"
+            ) from error
+        return index
+
+
+def blob_id(content: bytes) -> bytes:
+    """The raw git id of a blob with this content."""
+    # Git's own naming; nothing here rests on SHA-1 being strong.
+    digest = hashlib.sha1(b"blob %d\0" % len(content), usedforsecurity=False)
+    digest.update(content)
+    return digest.digest()
+
+
+@contextmanager
+def _locked(index: Path) -> Iterator[Path]:
+    """Hold git's lock on the index, give a copy of it to change, and put that in its place."""
+    lock = index.with_name("index.lock")
+    fresh = index.with_name(f"index.revfs.{os.getpid()}")
+    try:
+        os.close(os.open(lock, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+    except FileExistsError as error:
+        raise GitError(
+            f"another git command is at work in this repository; if none is, delete {lock}"
+        ) from error
+    except OSError as error:
+        raise GitError(f"git's index cannot be locked: {error.strerror}") from error
+    try:
+        if index.exists():
+            shutil.copyfile(index, fresh)
+        yield fresh
+        shutil.copymode(index if index.exists() else lock, fresh)
+        # The same two steps as git's: whoever holds the lock file renames it over the index.
+        fresh.rename(lock)
+        lock.rename(index)
+    except BaseException:
+        fresh.unlink(missing_ok=True)
+        lock.unlink(missing_ok=True)
+        raise
+
+
+def _change_entries(index: pygit2.Index, changes: Sequence[IndexChange], gone: set[bytes]) -> None:
+    conflicts = index.conflicts
+    for path in gone:
+        C.git_index_remove(index._index, path, 0)
+    for change in changes:
+        if conflicts is not None and os.fsdecode(change.path) in conflicts:
+            del conflicts[os.fsdecode(change.path)]
+        _add_entry(index, change)
+
+
+def _rebuild_entries(index: pygit2.Index, changes: Sequence[IndexChange], gone: set[bytes]) -> None:
+    new = {change.path: change for change in changes}
+    kept = [
+        _copy_of(entry)
+        for entry in _raw_entries(index)
+        if (path := ffi.string(entry.path)) not in new and path not in gone
+    ]
+    index.clear()
+    merged: list[tuple[bytes, Any]] = [(ffi.string(entry.path), entry) for entry, _ in kept]
+    merged += list(new.items())
+    for _, item in sorted(merged, key=lambda pair: pair[0]):
+        if isinstance(item, IndexChange):
+            _add_entry(index, item)
+        else:
+            _check(C.git_index_add(index._index, item))
+
+
+def _copy_of(entry: Any) -> tuple[Any, Any]:
+    copy = ffi.new("git_index_entry *", entry[0])
+    path = ffi.new("char[]", ffi.string(entry.path))
+    copy.path = path
+    # The path's memory lives as long as its owner, so the two travel together.
+    return copy, path
+
+
+def _add_entry(index: pygit2.Index, change: IndexChange) -> None:
+    entry = ffi.new("git_index_entry *")
+    ffi.buffer(ffi.addressof(entry, "id"))[:20] = change.blob
+    entry.mode = change.mode
+    path = ffi.new("char[]", change.path)
+    entry.path = path
+    if change.status is not None:
+        _fill_stat(entry, change.status)
+    _check(C.git_index_add(index._index, entry))
+
+
+def _fill_stat(entry: Any, status: os.stat_result) -> None:
+    # As git's fill_stat_data does it: times split, all else cut to 32 bits (index-format.txt).
+    fields = {
+        "dev": status.st_dev,
+        "ino": status.st_ino,
+        "uid": status.st_uid,
+        "gid": status.st_gid,
+        "file_size": status.st_size,
+    }
+    for name, value in fields.items():
+        setattr(entry, name, value & 0xFFFFFFFF)
+    for name, time_ns in (("ctime", status.st_ctime_ns), ("mtime", status.st_mtime_ns)):
+        seconds, nanoseconds = divmod(time_ns, 1_000_000_000)
+        moment = getattr(entry, name)
+        moment.seconds = (seconds + 2**31) % 2**32 - 2**31
+        moment.nanoseconds = nanoseconds
+
+
+def _raw_entries(index: pygit2.Index) -> Iterator[Any]:
+    for number in range(C.git_index_entrycount(index._index)):
+        yield C.git_index_get_byindex(index._index, number)
+
+
+def _index_entries(index: pygit2.Index) -> Iterator[IndexChange]:
+    for entry in _raw_entries(index):
+        raw_id = bytes(ffi.buffer(ffi.addressof(entry, "id"))[:20])
+        # Bits 12 and 13 of the flags are the merge stage: 0 for all that is not in conflict.
+        if not entry.flags >> 12 & 3:
+            yield IndexChange(ffi.string(entry.path), entry.mode, raw_id, None)
+
+
+def _check(code: int) -> None:
+    if code < 0:
+        try:
+            pygit2.errors.check_error(code)
+        except _GIT_ERRORS as error:
+            raise GitError(f"git's index refuses an entry: {error}") from error
+
+
+def mode_of(status: os.stat_result) -> int:
+    """Git's mode for a file of that stat: its owner's execute bit is all that git keeps."""
+    if stat.S_ISLNK(status.st_mode):
+        return MODE_SYMLINK
+    return MODE_EXECUTABLE if status.st_mode & stat.S_IXUSR else MODE_FILE

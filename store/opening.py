@@ -1,0 +1,211 @@
+"""Opening: the one place where the parts of a store are joined."""
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import trio
+
+from store.cache_index import CacheIndex
+from store.catalog import Catalog
+from store.chunk_source import ChunkSource, LocalSources, PackTables
+from store.chunking import DEFAULT_CHUNKING, ChunkingParameters
+from store.concurrency import TABLE_WRITES
+from store.config import RemoteSettings, require_trust
+from store.contents import ContentReader
+from store.deferred_remote import DeferredRemote
+from store.directory_loader import DirectoryLoader
+from store.fetch import Fetcher
+from store.git import GitRepository
+from store.git_command import RepositoryPaths
+from store.ids import ChunkId, GitId
+from store.local_folders import make_private_folder
+from store.pack_cache import PackCache
+from store.remote import Remote
+from store.remote_format import parse_remote_format
+from store.retry import RetryingRemote
+from store.staging import Staging, has_staged_packs, open_repository_tables
+from store.stat_cache import StatCache
+from store.tables import Tables
+
+_FLUSH_SECONDS = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class StoreSettings:
+    """What a store is opened with. `repository_id` is None before `revfs init`, `remote` where none
+    is configured; `cache_size_bytes` None keeps a tenth of the disk free instead."""
+
+    paths: RepositoryPaths
+    repository_id: str | None
+    remote: RemoteSettings | None
+    cache_directory: Path
+    cache_size_bytes: int | None
+    timeout_seconds: float
+
+
+WrapRemote = Callable[[Remote], Remote]
+
+
+def _unwrapped(remote: Remote) -> Remote:
+    return remote
+
+
+class LocalStore:
+    """The local parts of a store: git, the cache, staged packs. Open it after any fork."""
+
+    def __init__(self, settings: StoreSettings, *, to_write: bool) -> None:
+        """With `to_write` the folder for staged packs is made if there is none."""
+        self.settings = settings
+        self.repository = GitRepository(settings.paths)
+        make_private_folder(settings.cache_directory)
+        self.index = CacheIndex(make_private_folder(settings.cache_directory / "index"))
+        self.cache = PackCache(
+            settings.cache_directory / "packs", self.index, settings.cache_size_bytes
+        )
+        self.directories = DirectoryLoader(self.repository, self.index)
+        self._tables: Tables | None = None
+        self.staging: Staging | None = None
+        state_dir = settings.paths.state_dir
+        if to_write or has_staged_packs(state_dir):
+            self._tables = open_repository_tables(state_dir)
+            self.staging = Staging(state_dir, self._tables)
+
+    def close(self) -> None:
+        """Bring the tables up to date and let go of everything."""
+        self.directories.save()
+        self.cache.flush()
+        if self._tables is not None:
+            self._tables.close()
+        self.index.close()
+        self.repository.close()
+
+    def __enter__(self) -> "LocalStore":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @property
+    def sources(self) -> LocalSources:
+        """What of the local disk a chunk may come from."""
+        return LocalSources(self.staging, self.index, self.cache)
+
+    def open_stat_cache(self) -> StatCache:
+        """The stat cache; the store must be open to write."""
+        assert self._tables is not None
+        return StatCache(self._tables)
+
+    def load_chunking(self) -> ChunkingParameters:
+        """How the remote wants files to be cut, as far as known here; else the usual way."""
+        if self.settings.remote is not None:
+            raw = self.index.load_format(identity_of(self.settings.remote))
+            if raw is not None:
+                return parse_remote_format(raw).chunking
+        return DEFAULT_CHUNKING
+
+    def is_known(self, chunk: ChunkId) -> bool:
+        """Whether a chunk is staged, or in the remote as far as this machine knows."""
+        if self.staging is not None and self.staging.load_place(chunk) is not None:
+            return True
+        store = self.load_store_id()
+        return store is not None and self.index.load_place(store, chunk) is not None
+
+    def load_store_id(self) -> str | None:
+        """The store id of the remote, if it was ever seen from here."""
+        if self.settings.remote is None:
+            return None
+        raw = self.index.load_format(identity_of(self.settings.remote))
+        return None if raw is None else parse_remote_format(raw).store
+
+
+def identity_of(remote: RemoteSettings) -> str:
+    """What tells a remote from all others on this machine."""
+    if remote.folder is not None:
+        return f"folder {remote.folder}"
+    return f"s3 {remote.endpoint or ''} {remote.bucket}/{remote.prefix}"
+
+
+def open_remote(settings: RemoteSettings, wrap_remote: WrapRemote = _unwrapped) -> Remote:
+    """The remote of these settings, with retries. Connections are made at its first use.
+
+    Raises UntrustedEndpoint. `wrap_remote` lets a test slip one in below the retries.
+    """
+    require_trust(settings)
+    if settings.folder is not None:
+        from store.directory import DirectoryRemote
+
+        return RetryingRemote(wrap_remote(DirectoryRemote(settings.folder)))
+    return RetryingRemote(wrap_remote(DeferredRemote(settings)))
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteParts:
+    """A remote opened for reading: its catalog, and the fetcher that serves it."""
+
+    catalog: Catalog
+    fetcher: Fetcher
+
+    def source(self, local: LocalSources, commit: GitId | None) -> ChunkSource:
+        """Chunks from the local disk and this remote, for the readers of `commit`."""
+        return ChunkSource(local, self.catalog, self.fetcher, commit)
+
+
+@asynccontextmanager
+async def open_remote_parts(
+    local: LocalStore, remote: RemoteSettings, wrap_remote: WrapRemote = _unwrapped
+) -> AsyncIterator[RemoteParts]:
+    """Serve fetches from a remote while the context lasts."""
+    settings = local.settings
+    opened = open_remote(remote, wrap_remote)
+    catalog = Catalog(
+        opened,
+        identity_of(remote),
+        settings.repository_id,
+        local.index,
+        settings.timeout_seconds,
+    )
+    tables = PackTables(local.index, catalog)
+    fetcher = Fetcher(opened, local.cache, tables, settings.timeout_seconds)
+    try:
+        async with trio.open_nursery() as nursery:
+            await nursery.start(fetcher.run)
+            yield RemoteParts(catalog, fetcher)
+            nursery.cancel_scope.cancel()
+    finally:
+        with trio.CancelScope(shield=True):
+            await opened.close()
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """A store opened for reading one commit; `remote` is None where none is configured."""
+
+    source: ChunkSource
+    contents: ContentReader
+    remote: RemoteParts | None
+
+
+@asynccontextmanager
+async def open_reading(
+    local: LocalStore, commit: GitId | None, wrap_remote: WrapRemote = _unwrapped
+) -> AsyncIterator[Reading]:
+    """Everything that reads of `commit` need, while the context lasts."""
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(_flush_for_ever, local)
+        if local.settings.remote is None:
+            source = ChunkSource(local.sources, None, None, commit)
+            yield Reading(source, ContentReader(source), None)
+        else:
+            async with open_remote_parts(local, local.settings.remote, wrap_remote) as parts:
+                source = parts.source(local.sources, commit)
+                yield Reading(source, ContentReader(source), parts)
+        source.close()
+        nursery.cancel_scope.cancel()
+
+
+async def _flush_for_ever(local: LocalStore) -> None:
+    while True:
+        await trio.sleep(_FLUSH_SECONDS)
+        await trio.to_thread.run_sync(local.cache.flush, limiter=TABLE_WRITES)

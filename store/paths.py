@@ -1,0 +1,42 @@
+"""Paths inside a revision: from what a user types to a directory or an entry. Plain functions."""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from store.directories import FOLDER_KINDS, GIT_ID_BYTES, Directory, Entry, Kind
+from store.directory_loader import DirectoryLoader
+from store.errors import PathNotFound
+
+
+class PathEntry(NamedTuple):
+    """An entry and its path from the root of the revision."""
+
+    path: bytes
+    entry: Entry
+
+
+def load_path(loader: DirectoryLoader, root_tree: bytes, path: bytes) -> PathEntry:
+    """The entry at a path; slashes at its ends do not matter, and an empty one is the root.
+
+    Raises PathNotFound naming the part that is not there.
+    """
+    parts = [part for part in path.split(b"/") if part not in (b"", b".")]
+    entry = Entry(b"", Kind.FOLDER, 0, 0, root_tree + bytes(32 - GIT_ID_BYTES))
+    for depth, part in enumerate(parts, 1):
+        directory = loader.load_entry(entry) if entry.kind in FOLDER_KINDS else None
+        number = None if directory is None else directory.number_of(part)
+        if directory is None or number is None:
+            shown = b"/".join(parts[:depth]).decode("utf-8", "backslashreplace")
+            raise PathNotFound(f"{shown} is not in that revision")
+        entry = directory.entry(number)
+    return PathEntry(b"/".join(parts), entry)
+
+
+def list_path(loader: DirectoryLoader, found: PathEntry) -> Iterator[PathEntry]:
+    """The entries of a folder, or the entry itself where it is none."""
+    if found.entry.kind not in FOLDER_KINDS:
+        yield found
+        return
+    directory: Directory = loader.load_entry(found.entry)
+    for entry in directory:
+        yield PathEntry(found.path + b"/" + entry.name if found.path else entry.name, entry)

@@ -1,0 +1,95 @@
+"""Remote: the contract of object storage, and the keys that revfs uses in it.
+
+Every object is immutable and written whole: a reader sees all of it or none. Keys are relative to
+the remote's own prefix. One contract suite (tests/contract) holds every implementation to this.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from store.ids import GitId, PackName
+
+FORMAT_KEY = "format"
+PACKS_PREFIX = "packs/"
+INDEX_PREFIX = "index/"
+MANIFESTS_PREFIX = "manifests/"
+
+
+def pack_key(name: PackName) -> str:
+    """Where a pack lies: spread over 256 folders by its first two digits."""
+    return f"{PACKS_PREFIX}{name[:2]}/{name}"
+
+
+def index_key(index_hash: str) -> str:
+    """Where the index object of that BLAKE3 (hex) lies."""
+    return f"{INDEX_PREFIX}{index_hash}"
+
+
+def manifests_prefix(repository: str, commit: GitId | None = None) -> str:
+    """Where the manifests of a repository lie, or those of one commit of it."""
+    prefix = f"{MANIFESTS_PREFIX}{repository}/"
+    return prefix if commit is None else f"{prefix}{commit}/"
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectInfo:
+    """What a listing says of one object: its key, its size in bytes, and when it was written, in
+    seconds since 1970 by the clock of the remote."""
+
+    key: str
+    size: int
+    modified_seconds: float
+
+
+class Remote(Protocol):
+    """Object storage under one prefix.
+
+    Every method may raise RemoteError. `timeout_seconds` bounds one call from start to end, the
+    body included, whatever the server does; past it the call raises RemoteUnavailable.
+    """
+
+    @property
+    def url(self) -> str:
+        """What a person knows this remote by, for messages."""
+        ...
+
+    async def fetch(self, key: str, *, max_bytes: int, timeout_seconds: float) -> bytes:
+        """The whole object.
+
+        Raises ObjectMissing if it is not there, and MalformedObject if it is larger than
+        `max_bytes`, of which at most `max_bytes` + 1 have then been read.
+        """
+        ...
+
+    async def fetch_range(
+        self, key: str, start: int, length: int, *, timeout_seconds: float
+    ) -> bytes:
+        """Exactly `length` bytes (at least 1) from `start`.
+
+        An object that ends earlier, or an answer of any other length or place, is a RemoteError;
+        bytes are never made up or cut short. Raises ObjectMissing if the object is not there.
+        """
+        ...
+
+    async def put(self, key: str, body: bytes | Path, *, timeout_seconds: float) -> None:
+        """Write the object whole. A Path is a local file whose bytes are streamed."""
+        ...
+
+    async def list_objects(self, prefix: str, *, timeout_seconds: float) -> Sequence[ObjectInfo]:
+        """Every object whose key begins with `prefix`, in order of key; complete or an error."""
+        ...
+
+    async def delete(self, key: str, *, timeout_seconds: float) -> None:
+        """Remove the object. One that is not there is no error."""
+        ...
+
+    def local_path(self, key: str) -> Path | None:
+        """Where the object lies as a plain local file, if this remote is a folder; it may not
+        exist. A reader then needs no copy of its own."""
+        ...
+
+    async def close(self) -> None:
+        """Let go of connections. No call may follow."""
+        ...

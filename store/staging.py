@@ -1,0 +1,209 @@
+"""Staged packs: what `add` wrote and no remote has yet. The only copy, so never evicted.
+
+A pack is written under a temporary name, synced, renamed into place, and only then named in the
+tables; whoever finds a pack without rows reads its own table and adds them. `staged/` is the truth,
+the tables are an index to it.
+"""
+
+import os
+import struct
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from fcntl import LOCK_EX, LOCK_NB, flock
+from pathlib import Path
+from typing import IO, Any, BinaryIO
+
+from store.cache_index import PackPlace, pack_place, parse_place
+from store.errors import Busy, LocalDiskFull, StoreError
+from store.ids import ChunkId, PackName, is_pack_name, new_pack_name
+from store.local_folders import make_private_folder
+from store.packs import PackKind, PackSummary, PackTable, PackWriter, load_pack_table
+from store.tables import Tables, is_no_space
+
+_TEMPORARY_SUFFIX = ".part"
+_PACK = struct.Struct("<Q")
+_TABLE_NAMES = ("chunks", "packs", "files")
+
+
+def open_repository_tables(state_dir: Path) -> Tables:
+    """The tables of one repository: staged chunks, staged packs, and the stat cache. Raises
+    CacheUnusable where they cannot be kept safely."""
+    make_private_folder(state_dir)
+    return Tables(make_private_folder(state_dir / "index"), _TABLE_NAMES)
+
+
+def has_staged_packs(state_dir: Path) -> bool:
+    """Whether anything is staged, without opening a table."""
+    folder = state_dir / "staged"
+    return folder.is_dir() and any(is_pack_name(path.name) for path in folder.iterdir())
+
+
+@dataclass(frozen=True, slots=True)
+class StagedPack:
+    """A staged pack and its size in bytes."""
+
+    name: PackName
+    size: int
+
+
+class Staging:
+    """The staged packs of one repository."""
+
+    def __init__(self, state_dir: Path, tables: Tables) -> None:
+        """Takes in packs that a crash left without rows, and drops rows of packs that are gone."""
+        self._state_dir = state_dir
+        self._folder = make_private_folder(state_dir / "staged")
+        self._tables = tables
+        self._reconcile()
+
+    @contextmanager
+    def locked(self, verb: str) -> Iterator[None]:
+        """Be the only one at this verb in this repository. Raises Busy."""
+        with (self._state_dir / f"{verb}.lock").open("w") as lock:
+            if not _try_lock(lock):
+                raise Busy(f"another revfs {verb} is at work in this repository; wait for its end")
+            self._remove_leftovers()
+            yield
+
+    def _remove_leftovers(self) -> None:
+        for leftover in self._folder.glob(f"*{_TEMPORARY_SUFFIX}"):
+            with suppress(FileNotFoundError), leftover.open("rb") as file:
+                # Whoever is writing it holds its lock.
+                if _try_lock(file):
+                    leftover.unlink(missing_ok=True)
+
+    def path_of(self, pack: PackName) -> Path:
+        """Where a staged pack lies."""
+        return self._folder / pack
+
+    def load_place(self, chunk: ChunkId) -> PackPlace | None:
+        """Where a chunk is staged, or None."""
+        return parse_place(chunk, self._tables.get("chunks", chunk))
+
+    def load_places(self, chunks: Sequence[ChunkId]) -> list[PackPlace | None]:
+        """As `load_place`, for many, in the order asked."""
+        values = self._tables.get_many("chunks", list(chunks))
+        return [parse_place(chunk, value) for chunk, value in zip(chunks, values, strict=True)]
+
+    def packs(self) -> list[StagedPack]:
+        """Every staged pack."""
+        rows = self._tables.scan("packs")
+        return [StagedPack(PackName(key.hex()), *_PACK.unpack(value)) for key, value in rows]
+
+    def load_table(self, pack: PackName) -> tuple[PackKind, PackTable]:
+        """Kind and table of a staged pack, from its own end. Raises StoreError."""
+        return load_pack_table(self.path_of(pack))
+
+    @contextmanager
+    def new_pack(self, kind: PackKind) -> Iterator["StagedPackWriter"]:
+        """A pack to write; nothing of it remains unless it is finished."""
+        writer = StagedPackWriter(self, kind)
+        try:
+            yield writer
+        finally:
+            writer.discard()
+
+    def take_in(self, name: PackName, table: PackTable, size: int) -> None:
+        """Name a pack that stands in the folder in the tables."""
+        rows = sorted((entry.chunk, pack_place(name, entry)) for entry in table)
+        self._tables.put_many("chunks", rows)
+        self._tables.put_many("packs", [(bytes.fromhex(name), _PACK.pack(size))])
+
+    def remove(self, pack: PackName, table: PackTable | None = None) -> None:
+        """Forget a pack that a remote now has. Its file may have been moved away already; with its
+        table at hand only the rows of its chunks are looked at, not all."""
+        raw_name = bytes.fromhex(pack)
+        self._tables.delete_many("packs", [raw_name])
+        if table is None:
+            rows = self._tables.scan("chunks")
+        else:
+            chunks = [entry.chunk for entry in table]
+            places = self._tables.get_many("chunks", list(chunks))
+            rows = [(key, value or b"") for key, value in zip(chunks, places, strict=True)]
+        # Another pack may hold the same chunk and have the row: only our own rows go.
+        self._tables.delete_many("chunks", [key for key, row in rows if row.startswith(raw_name)])
+        self.path_of(pack).unlink(missing_ok=True)
+
+    def _reconcile(self) -> None:
+        present = {path.name for path in self._folder.iterdir() if is_pack_name(path.name)}
+        known = {staged.name for staged in self.packs()}
+        for name in sorted(present - known):
+            path = self._folder / name
+            _, table = load_pack_table(path)
+            self.take_in(PackName(name), table, path.stat().st_size)
+        for name in sorted(known - present):
+            self.remove(PackName(name))
+
+
+class StagedPackWriter:
+    """A staged pack being written; see packs.PackWriter for `fits` and `append`."""
+
+    def __init__(self, staging: Staging, kind: PackKind) -> None:
+        self.name = new_pack_name()
+        self.kind = kind
+        self._staging = staging
+        self._temporary = staging.path_of(PackName(self.name + _TEMPORARY_SUFFIX))
+        self._file: BinaryIO = self._temporary.open("xb", buffering=1 << 20)
+        _try_lock(self._file)
+        self._writer = PackWriter(self._file, kind)
+
+    def __len__(self) -> int:
+        return len(self._writer)
+
+    def fits(self, stored_length: int) -> bool:
+        """Whether a chunk of that stored length still fits."""
+        return self._writer.fits(stored_length)
+
+    def append(self, chunk: ChunkId, codec: int, stored: bytes, raw_length: int) -> None:
+        """Write one chunk. Raises LocalDiskFull."""
+        with _disk_errors(self._temporary):
+            self._writer.append(chunk, codec, stored, raw_length)
+
+    def finish(self) -> PackSummary:
+        """Make the pack last: table, sync, rename, sync of the folder, rows."""
+        with _disk_errors(self._temporary):
+            summary = self._writer.finish()
+            self._file.flush()
+            os.fsync(self._file.fileno())
+            self._file.close()
+            final = self._staging.path_of(self.name)
+            self._temporary.rename(final)
+            sync_folder(final.parent)
+        self._staging.take_in(self.name, summary.table, summary.size)
+        return summary
+
+    def discard(self) -> None:
+        """Close and remove what was not finished."""
+        if not self._file.closed:
+            # The buffer of an unfinished pack may not fit on the disk; it is not wanted either.
+            with suppress(OSError):
+                self._file.close()
+            self._temporary.unlink(missing_ok=True)
+
+
+def _try_lock(file: IO[Any]) -> bool:
+    try:
+        flock(file, LOCK_EX | LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+@contextmanager
+def _disk_errors(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if is_no_space(error):
+            raise LocalDiskFull(f"the disk of {path.parent} is full; nothing was staged") from error
+        raise StoreError(f"{path.parent} cannot be written: {error.strerror}") from error
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the names in a folder last through a power cut."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

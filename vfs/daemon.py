@@ -1,0 +1,80 @@
+"""Going to the background: fork, hand over the log, and tell the parent how the start went."""
+
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from store.errors import StoreError
+
+_READY = b"ready"
+_FAILED = b"failed "
+
+Ready = Callable[[], None]
+
+
+def run_in_background(work: Callable[[Ready], None], log: Path) -> None:
+    """Run `work` in a process of its own, and return when it calls the function it is given.
+
+    Must be called before any thread is started or library is opened that does not survive a fork.
+    Standard output and error of the process go to `log`. Raises StoreError with the words of a
+    StoreError that `work` raised before it was ready, or if it ended without a word.
+    """
+    receiver, sender = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.close(receiver)
+        _become_daemon(work, sender, log)
+    os.close(sender)
+    os.waitpid(child, 0)
+    with os.fdopen(receiver, "rb") as pipe:
+        word = pipe.read()
+    if word.startswith(_FAILED):
+        raise StoreError(word.removeprefix(_FAILED).decode(errors="replace"))
+    if word != _READY:
+        raise StoreError(f"the mount's process ended before it was ready; its log is {log}")
+
+
+def _become_daemon(work: Callable[[Ready], None], sender: int, log: Path) -> None:
+    """The child's half: never returns."""
+    code = 1
+    try:
+        os.setsid()
+        # The second fork leaves a process that can never get a terminal.
+        if os.fork():
+            os._exit(0)
+        _redirect(log)
+        os.chdir("/")
+        os.umask(0o077)
+
+        def ready() -> None:
+            os.write(sender, _READY)
+            os.close(sender)
+
+        work(ready)
+        code = 0
+    except StoreError as error:
+        _tell(sender, str(error))
+    except BaseException as error:
+        _tell(sender, f"the mount failed: {error!r}; its log is {log}")
+        sys.excepthook(type(error), error, error.__traceback__)
+    finally:
+        sys.stderr.flush()
+        os._exit(code)
+
+
+def _tell(sender: int, words: str) -> None:
+    try:
+        os.write(sender, _FAILED + words.encode(errors="replace"))
+    except OSError:
+        # The parent was told that all is ready; the log has the rest.
+        print(f"revfs: {words}", file=sys.stderr)
+
+
+def _redirect(log: Path) -> None:
+    sys.stdout.flush()
+    sys.stderr.flush()
+    output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    for source, target in ((nothing, 0), (output, 1), (output, 2)):
+        os.dup2(source, target)

@@ -1,0 +1,34 @@
+"""The one table from error to errno.
+
+A missing object is EIO, not ENOENT: the name is there, its bytes are not.
+"""
+
+import errno
+
+from store.errors import StoreError
+from vfs.errors import (
+    IsADirectory,
+    NoSuchName,
+    NotADirectory,
+    NotASymlink,
+    ReadOnly,
+    StaleInode,
+)
+
+_ERRNOS: dict[type[Exception], int] = {
+    NoSuchName: errno.ENOENT,
+    NotADirectory: errno.ENOTDIR,
+    IsADirectory: errno.EISDIR,
+    NotASymlink: errno.EINVAL,
+    StaleInode: errno.ESTALE,
+    ReadOnly: errno.EROFS,
+    StoreError: errno.EIO,
+}
+
+
+def errno_of(error: Exception) -> int:
+    """The errno for an error; EIO for any that the table does not know."""
+    for kind in type(error).__mro__:
+        if kind in _ERRNOS:
+            return _ERRNOS[kind]
+    return errno.EIO

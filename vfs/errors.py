@@ -1,0 +1,29 @@
+"""What can be wrong with a request to the file system, beyond what the store may say."""
+
+
+class RequestError(Exception):
+    """A request that the file system refuses; the kind says why."""
+
+
+class NoSuchName(RequestError):
+    """No entry of that name in that directory."""
+
+
+class NotADirectory(RequestError):
+    """An operation on directories was asked of something else."""
+
+
+class IsADirectory(RequestError):
+    """An operation on files was asked of a directory."""
+
+
+class NotASymlink(RequestError):
+    """The target of a link was asked of something else."""
+
+
+class StaleInode(RequestError):
+    """An inode number that this mount never gave out."""
+
+
+class ReadOnly(RequestError):
+    """A change was asked for."""

@@ -1,0 +1,140 @@
+"""RevisionFilesystem: what the kernel asks of a mount, in our own types and errors.
+
+Requests are without state: an inode number says which entry is meant, a file handle is the inode
+number. Only `read` may touch the network, and answers within its deadline.
+"""
+
+import logging
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import trio
+
+from store.contents import ContentReader
+from store.directories import FOLDER_KINDS, TRACKED_KINDS, Entry, Kind
+from store.errors import StoreError
+from store.plain_files import PlainFiles
+from vfs.attributes import Attributes, attributes_of
+from vfs.errors import IsADirectory, NoSuchName, NotASymlink
+from vfs.inodes import inode_of
+from vfs.tree import RevisionTree
+
+log = logging.getLogger(__name__)
+
+# "." and ".." come before the entries of a directory.
+_DOT_ENTRIES = 2
+_POLL_SECONDS = 0.02
+
+
+class DirectoryItem(NamedTuple):
+    """One name of a listing, and the position at which a listing goes on behind it."""
+
+    name: bytes
+    attributes: Attributes
+    next_position: int
+
+
+class RevisionFilesystem:
+    """One mounted revision. Belongs to one trio loop."""
+
+    def __init__(
+        self,
+        tree: RevisionTree,
+        contents: ContentReader,
+        plain_files: PlainFiles,
+        timeout_seconds: float,
+    ) -> None:
+        self._tree = tree
+        self._contents = contents
+        self._plain_files = plain_files
+        self._timeout_seconds = timeout_seconds
+        self._reads_under_way = 0
+        self._ending = False
+
+    async def get_attributes(self, inode: int) -> Attributes:
+        """The attributes of a node."""
+        return attributes_of(inode, await self._tree.load_entry(inode))
+
+    async def lookup(self, parent: int, name: bytes) -> Attributes:
+        """The attributes of the entry of that name. Raises NoSuchName, NotADirectory."""
+        number, directory = await self._tree.load_directory_of(parent)
+        if name in (b".", b".."):
+            return await self.get_attributes(
+                parent if name == b"." else self._tree.get_parent_inode(number)
+            )
+        entry_number = directory.number_of(name)
+        if entry_number is None:
+            raise NoSuchName(name)
+        return attributes_of(inode_of(number, entry_number), directory.entry(entry_number))
+
+    async def check_directory(self, inode: int) -> None:
+        """Raise NotADirectory unless the node is a directory that can be read."""
+        await self._tree.load_directory_of(inode)
+
+    async def list_directory(self, inode: int, position: int) -> Iterator[DirectoryItem]:
+        """The names of a directory from `position` on (0 at first)."""
+        number, directory = await self._tree.load_directory_of(inode)
+        dots = [
+            DirectoryItem(b".", await self.get_attributes(inode), 1),
+            DirectoryItem(b"..", await self.get_attributes(self._tree.get_parent_inode(number)), 2),
+        ]
+
+        def items() -> Iterator[DirectoryItem]:
+            yield from dots[position:]
+            for entry_number in range(max(0, position - _DOT_ENTRIES), len(directory)):
+                entry = directory.entry(entry_number)
+                attributes = attributes_of(inode_of(number, entry_number), entry)
+                yield DirectoryItem(entry.name, attributes, entry_number + 1 + _DOT_ENTRIES)
+
+        return items()
+
+    async def check_file(self, inode: int) -> None:
+        """Raise IsADirectory for a directory, StaleInode for nothing at all."""
+        if (await self._tree.load_entry(inode)).kind in FOLDER_KINDS:
+            raise IsADirectory(inode)
+
+    async def read(self, inode: int, offset: int, size: int) -> bytes:
+        """The bytes of a file from `offset`: `size` of them, fewer only at its end.
+
+        Raises StoreError, within the deadline, where they cannot be had or proven.
+        """
+        if self._ending:
+            raise StoreError("the mount is being taken down")
+        entry = await self._tree.load_entry(inode)
+        self._reads_under_way += 1
+        try:
+            with trio.fail_after(self._timeout_seconds):
+                return await self._read_entry(entry, offset, size)
+        except trio.TooSlowError as error:
+            cause = f"no bytes within {self._timeout_seconds:g} s"
+            await self._log_failure(inode, cause)
+            raise StoreError(cause) from error
+        except StoreError as error:
+            await self._log_failure(inode, str(error))
+            raise
+        finally:
+            self._reads_under_way -= 1
+
+    async def finish_reads(self) -> None:
+        """Refuse new reads, and wait until those under way have their answer."""
+        self._ending = True
+        while self._reads_under_way:
+            await trio.sleep(_POLL_SECONDS)
+
+    async def read_link(self, inode: int) -> bytes:
+        """The target of a symbolic link, as git has it. Raises NotASymlink."""
+        entry = await self._tree.load_entry(inode)
+        if entry.kind != Kind.SYMLINK:
+            raise NotASymlink(inode)
+        return await self._plain_files.read_link(entry)
+
+    async def _read_entry(self, entry: Entry, offset: int, size: int) -> bytes:
+        if entry.kind in TRACKED_KINDS:
+            return await self._contents.read(entry.pointer, offset, size)
+        if entry.kind in FOLDER_KINDS:
+            raise IsADirectory(entry.name)
+        return await self._plain_files.read(entry, offset, size)
+
+    async def _log_failure(self, inode: int, cause: str) -> None:
+        path = (await self._tree.load_path(inode)).decode("utf-8", "backslashreplace")
+        log.error("reading %s failed: %s", path, cause)

@@ -1,0 +1,108 @@
+"""Mountpoints: whether a folder can be one, and how a dead one is cleared away."""
+
+import errno
+import os
+import subprocess
+from pathlib import Path
+
+from store.errors import PathRefused, StoreError
+from store.git_command import RepositoryPaths
+from store.local_folders import mounted_file_systems
+from store.walk import MOUNT_TYPE
+
+_UNMOUNT_SECONDS = 10
+
+
+def is_mounted(mountpoint: Path) -> bool:
+    """Whether a revision is mounted there, alive or dead. Never touches the mount itself."""
+    return (str(mountpoint), MOUNT_TYPE) in mounted_file_systems()
+
+
+def is_dead(mountpoint: Path) -> bool:
+    """Whether what is mounted there has lost its process."""
+    try:
+        os.stat(mountpoint)
+    except OSError as error:
+        return error.errno in (errno.ENOTCONN, errno.ECONNABORTED)
+    return False
+
+
+def detach(mountpoint: Path) -> None:
+    """Take a mount out of the tree, busy or dead. Raises StoreError with the helper's words."""
+    # fusermount3 may do for the user who mounted what umount may do only for root.
+    try:
+        completed = subprocess.run(
+            ["fusermount3", "-u", "-z", "--", str(mountpoint)],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=_UNMOUNT_SECONDS,
+            check=False,
+        )
+    except FileNotFoundError as error:
+        raise StoreError("fusermount3 is not installed; install the package fuse3") from error
+    except subprocess.TimeoutExpired as error:
+        raise StoreError(f"{mountpoint} cannot be unmounted: fusermount3 hangs") from error
+    if completed.returncode:
+        words = completed.stderr.decode(errors="replace").strip()
+        raise StoreError(f"{mountpoint} cannot be unmounted: {words}")
+
+
+def prepare(mountpoint: Path, paths: RepositoryPaths, cache_directory: Path) -> Path:
+    """The real path of a folder that can be mounted on; a dead mount on it is cleared away.
+
+    Raises PathRefused where it is missing, no folder, not empty, mounted already, or inside the
+    cache or the git directory.
+    """
+    # Only the folder above is resolved: a dead mount cannot be looked at itself.
+    place = Path(os.path.realpath(mountpoint.parent)) / mountpoint.name
+    if is_mounted(place):
+        if not is_dead(place):
+            raise PathRefused(f"{place} is mounted already; revfs unmount it first")
+        detach(place)
+    place = Path(os.path.realpath(place))
+    if not place.is_dir():
+        what = "is not a folder" if place.exists() else "does not exist; make the folder first"
+        raise PathRefused(f"the mountpoint {place} {what}")
+    for forbidden in (paths.git_dir, paths.common_dir, cache_directory):
+        if place.is_relative_to(Path(os.path.realpath(forbidden))):
+            raise PathRefused(f"the mountpoint {place} is inside {forbidden}; choose another")
+    if any(place.iterdir()):
+        raise PathRefused(f"the mountpoint {place} is not empty; choose another")
+    return place
+
+
+def default_mountpoint(paths: RepositoryPaths, revision: str) -> Path:
+    """`mnt/<revision>` at the top of the work tree, made if missing and kept out of git.
+
+    Raises PathRefused in a bare repository.
+    """
+    if paths.work_tree is None:
+        raise PathRefused("a bare repository has no work tree: name a mountpoint")
+    name = revision.replace("/", "-").lstrip(".-") or "revision"
+    place = paths.work_tree / "mnt" / name
+    if not is_mounted(place):
+        place.mkdir(parents=True, exist_ok=True)
+    _exclude(paths, "/mnt/")
+    return place
+
+
+def remove_default_mountpoint(paths: RepositoryPaths, mountpoint: Path) -> None:
+    """Remove a folder that `default_mountpoint` made, and `mnt` if it is the last in it."""
+    if paths.work_tree is None or mountpoint.parent != paths.work_tree / "mnt":
+        return
+    for folder in (mountpoint, mountpoint.parent):
+        try:
+            folder.rmdir()
+        except OSError:
+            return
+
+
+def _exclude(paths: RepositoryPaths, pattern: str) -> None:
+    exclude = paths.common_dir / "info" / "exclude"
+    existing = exclude.read_text(errors="surrogateescape") if exclude.exists() else ""
+    if pattern in existing.splitlines():
+        return
+    exclude.parent.mkdir(exist_ok=True)
+    separator = "" if not existing or existing.endswith("\n") else "\n"
+    with exclude.open("a") as file:
+        file.write(f"{separator}{pattern}\n")
