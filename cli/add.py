@@ -6,7 +6,7 @@ import click
 
 from cli.console import App, format_bytes
 from cli.settings import load_settings
-from cli.stores import jobs, store_settings
+from cli.stores import jobs, require_initialised, store_settings
 from store.add import AddContext, AddSummary, plan_add
 from store.errors import ConfigError
 from store.opening import LocalStore
@@ -33,8 +33,7 @@ def command(app: App, paths: tuple[Path, ...]) -> None:
     work_tree = settings.paths.work_tree
     if work_tree is None:
         raise ConfigError("a bare repository has no work tree to add from")
-    # Without it nothing that is added could ever be pushed.
-    assert settings.config.repository_id
+    require_initialised(settings)
     with LocalStore(store_settings(settings), to_write=True) as local:
         assert local.staging is not None
         with local.staging.locked("add"):
@@ -53,8 +52,9 @@ def command(app: App, paths: tuple[Path, ...]) -> None:
 
 
 def _words(summary: AddSummary) -> str:
+    files = "1 file" if summary.added == 1 else f"{summary.added:,} files"
     words = (
-        f"added {summary.added:,} files ({format_bytes(summary.read_bytes)} read, "
+        f"added {files} ({format_bytes(summary.read_bytes)} read, "
         f"{format_bytes(summary.staged_bytes)} staged)"
     )
     if summary.unchanged:

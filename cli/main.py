@@ -38,7 +38,7 @@ VERBS = {
     "mounts": Verb("cli.mounts:command", "List what is mounted."),
     "ls": Verb("cli.ls:command", "List the files of a revision with their true sizes."),
     "cat": Verb("cli.cat:command", "Write a file of a revision to standard output."),
-    "status": Verb("cli.status:command", "Show what is tracked, changed and not pushed yet."),
+    "status": Verb("cli.status:command", "Show what is staged, not pushed yet, and cached."),
     "config": Verb("cli.config:command", "Read and write settings."),
 }
 

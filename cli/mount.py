@@ -2,6 +2,7 @@
 
 import logging
 import logging.handlers
+import math
 import os
 from collections.abc import Callable
 from functools import partial
@@ -21,6 +22,13 @@ _LOG_BYTES = 4 << 20
 _OLD_LOGS = 2
 
 
+def _finite(ctx: click.Context, param: click.Parameter, value: float | None) -> float | None:
+    """A range lets "nan" pass, which is on neither side of anything."""
+    if value is not None and not math.isfinite(value):
+        raise click.BadParameter("it must be a number of seconds")
+    return value
+
+
 @click.command("mount")
 @click.argument("revision", metavar="REV")
 @click.argument("mountpoint", required=False, type=click.Path(path_type=Path))
@@ -30,6 +38,7 @@ _OLD_LOGS = 2
 @click.option(
     "--timeout",
     type=click.FloatRange(min=0, min_open=True),
+    callback=_finite,
     metavar="SECONDS",
     help="How long a read waits for its bytes before it fails (30).",
 )
@@ -61,7 +70,9 @@ def command(
     make_private_folder(settings.cache_directory)
     chosen = default_mountpoint(settings.paths, revision) if mountpoint is None else mountpoint
     place = prepare(app.cwd / chosen, settings.paths, settings.cache_directory)
-    if log_file is None:
+    if log_file is None and foreground:
+        log = Path("/dev/stderr")
+    elif log_file is None:
         folder = make_private_folder(settings.cache_directory / "logs")
         log = folder / f"{mount_id(place)}.log"
     else:

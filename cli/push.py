@@ -9,7 +9,7 @@ import trio
 
 from cli.console import App, format_bytes
 from cli.settings import Settings, load_settings
-from cli.stores import store_settings
+from cli.stores import require_initialised, store_settings
 from store.chunk_source import ChunkSource, LocalSources
 from store.contents import ContentReader
 from store.errors import ConfigError
@@ -40,7 +40,7 @@ def command(app: App, revisions: tuple[str, ...], remote_name: str | None, all_r
     settings = load_settings(app, remote_name=remote_name)
     if settings.remote is None:
         raise ConfigError("there is no remote yet: `revfs remote add -d NAME URL` makes one")
-    repository_id = settings.config.repository_id
+    repository_id = require_initialised(settings)
     with LocalStore(store_settings(settings), to_write=True) as local:
         assert local.staging is not None
         commits = _commits(local.repository, revisions, all_refs)
@@ -54,7 +54,9 @@ def command(app: App, revisions: tuple[str, ...], remote_name: str | None, all_r
 
 
 def _commits(repository: GitRepository, revisions: Sequence[str], all_refs: bool) -> list[Commit]:
-    names = repository.branch_and_tag_names() if all_refs else list(revisions) or ["HEAD"]
+    if all_refs:
+        return repository.history(repository.branch_and_tag_commits())
+    names = list(revisions) or ["HEAD"]
     if names == ["HEAD"] and not repository.head_exists():
         raise ConfigError("there is no commit yet: git commit first")
     return repository.history(repository.resolve(name).commit for name in names)

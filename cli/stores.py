@@ -21,6 +21,11 @@ def store_settings(settings: Settings) -> StoreSettings:
     )
 
 
+def require_initialised(settings: Settings) -> str:
+    """The repository's id, without which nothing could ever be pushed. Raises ConfigError."""
+    return settings.config.repository_id
+
+
 def jobs() -> int:
     """How many threads read and compress at once: one per core that this process may use."""
     return len(os.sched_getaffinity(0))

@@ -6,9 +6,11 @@ last step leaves git's index as it was.
 """
 
 import os
+import shutil
 import stat
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,6 +29,9 @@ from store.staging import Staging
 from store.stat_cache import StatCache, same_file_state
 from store.tracked_patterns import ATTRIBUTES_FILE, Target, add_patterns
 from store.walk import Argument, FoundFile, resolve_arguments, walk
+
+# Files are stamped from a clock that lags by up to a tick of 10 ms.
+_CLOCK_GRAIN_SECONDS = 0.02
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,10 +93,7 @@ class AddPlan:
         top = os.fsencode(self.context.work_tree)
         contents = {file.path: (file.status, content) for file, content in read}
         contents |= {file.path: (file.status, p.to_bytes()) for file, p in self.unchanged}
-        contents |= {
-            file.path: (file.status, os.readlink(os.path.join(top, file.path)))
-            for file in self.links
-        }
+        contents |= {file.path: (file.status, _read_link(top, file)) for file in self.links}
         changes = [
             IndexChange(path, mode_of(status), blob_id(content), status)
             for path, (status, content) in contents.items()
@@ -99,13 +101,18 @@ class AddPlan:
         wanted = {change.blob for change in changes} - set(self.indexed.values())
         new = {blob_id(content): content for _, content in contents.values()}
         self.context.repository.write_blobs([new[blob] for blob in sorted(wanted)])
-        changes += self._write_attributes()
-        settled = wait_for_git(top, changes)
-        self.context.repository.write_index(settled, self.gone)
+        with _put_back_on_error(self._attributes, self.context.repository.paths.git_dir):
+            changes += self._write_attributes()
+            settled = wait_for_git(top, changes)
+            self.context.repository.write_index(settled, self.gone)
+
+    @property
+    def _attributes(self) -> Path:
+        return self.context.work_tree / os.fsdecode(ATTRIBUTES_FILE)
 
     def _write_attributes(self) -> list[IndexChange]:
         """Mark the targets, and have the file staged with the rest."""
-        path = self.context.work_tree / os.fsdecode(ATTRIBUTES_FILE)
+        path = self._attributes
         if path.is_symlink():
             raise PathRefused(".gitattributes is a symbolic link, which git does not read either")
         existing = path.read_bytes() if path.exists() else b""
@@ -113,9 +120,7 @@ class AddPlan:
         if not text:
             return []
         if text != existing:
-            temporary = path.with_name(f".gitattributes.{os.getpid()}")
-            temporary.write_bytes(text)
-            temporary.replace(path)
+            _replace_file(path, text, self.context.repository.paths.git_dir)
         (blob,) = self.context.repository.write_blobs([text])
         return [IndexChange(ATTRIBUTES_FILE, MODE_FILE, blob, path.lstat())]
 
@@ -129,9 +134,10 @@ def plan_add(context: AddContext, cwd: Path, paths: Sequence[Path]) -> AddPlan:
     arguments = resolve_arguments(context.work_tree, cwd, paths)
     indexed = {path: blob for path, (_, blob) in context.repository.load_index_entries().items()}
     found = {file.path: file for argument in arguments for file in walk(top, argument)}
-    gone = _gone_paths(top, arguments, indexed.keys())
+    kept = context.repository.load_skipped_paths()
+    gone = _gone_paths(top, arguments, indexed.keys() - kept)
     for argument in arguments:
-        if argument.status is None and argument.path not in gone:
+        if argument.status is None and not any(_is_below(path, argument.path) for path in gone):
             raise PathNotFound(f"{os.fsdecode(argument.path)} is not there")
     files = [found[path] for path in sorted(found)]
     regular = [file for file in files if stat.S_ISREG(file.status.st_mode)]
@@ -153,7 +159,12 @@ def _gone_paths(top: bytes, arguments: Sequence[Argument], indexed: Iterable[byt
     folders = tuple(a.path + b"/" if a.path else b"" for a in arguments)
     named = {a.path for a in arguments}
     below = (path for path in indexed if path in named or path.startswith(folders))
+    # What now lies beyond a link seems to be there; the link's own entry displaces it.
     return {path for path in below if not os.path.lexists(os.path.join(top, path))}
+
+
+def _is_below(path: bytes, place: bytes) -> bool:
+    return path == place or path.startswith(place + b"/")
 
 
 def _split_by_stat(
@@ -182,6 +193,29 @@ def _targets(arguments: Sequence[Argument], files: Sequence[FoundFile]) -> Itera
             for file in files:
                 name, slash, _ = file.path.partition(b"/")
                 yield Target(name, bool(slash))
+
+
+def _replace_file(path: Path, content: bytes, git_dir: Path) -> None:
+    # Made in the git directory: a kill in between must leave nothing in the work tree.
+    temporary = git_dir / f"revfs-{path.name.lstrip('.')}"
+    temporary.write_bytes(content)
+    if path.exists():
+        shutil.copymode(path, temporary)
+    shutil.move(temporary, path)
+
+
+@contextmanager
+def _put_back_on_error(path: Path, git_dir: Path) -> Iterator[None]:
+    """Have a file be as it was if the work fails."""
+    before = path.read_bytes() if path.exists() else None
+    try:
+        yield
+    except BaseException:
+        if before is None:
+            path.unlink(missing_ok=True)
+        elif path.read_bytes() != before:
+            _replace_file(path, before, git_dir)
+        raise
 
 
 class _Reading:
@@ -259,19 +293,36 @@ class _Reading:
             )
 
 
+def _read_link(top: bytes, file: FoundFile) -> bytes:
+    try:
+        return os.readlink(os.path.join(top, file.path))
+    except OSError as error:
+        shown = file.path.decode("utf-8", "backslashreplace")
+        raise PathNotFound(f"{shown} is no link any more: {error.strerror}") from error
+
+
 def wait_for_git(top: bytes, changes: Sequence[IndexChange]) -> list[IndexChange]:
     """Have no entry look racy to git: one changed within the second in which the index is written
     is read again by every `git status`. Waits that second out; an entry whose file changed in it
     keeps no stat, so that git looks for itself."""
-    newest = max((int(c.status.st_mtime) for c in changes if c.status), default=0)
-    if newest != int(time.time()):
+    now = time.time()
+    seconds = {int(c.status.st_mtime) for c in changes if c.status}
+    # Files from the future are not waited for, nor do they hide the others.
+    newest = max((second for second in seconds if second <= now), default=0)
+    if now >= newest + 1 + _CLOCK_GRAIN_SECONDS:
         return list(changes)
-    time.sleep(newest + 1 - time.time())
+    time.sleep(newest + 1 + _CLOCK_GRAIN_SECONDS - now)
     settled = []
     for change in changes:
         if change.status is not None and int(change.status.st_mtime) == newest:
-            now = os.lstat(os.path.join(top, change.path))
-            if not same_file_state(change.status, now):
-                change = IndexChange(change.path, change.mode, change.blob, None)
+            change = _settled(top, change)
         settled.append(change)
     return settled
+
+
+def _settled(top: bytes, change: IndexChange) -> IndexChange:
+    with suppress(OSError):
+        now = os.lstat(os.path.join(top, change.path))
+        if change.status is not None and same_file_state(change.status, now):
+            return change
+    return IndexChange(change.path, change.mode, change.blob, None)

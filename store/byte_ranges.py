@@ -6,6 +6,7 @@ little-endian, in order, with a gap between any two.
 
 import struct
 from bisect import bisect_right
+from collections.abc import Sequence
 
 EMPTY = b""
 _PAIR = struct.Struct("<II")
@@ -20,7 +21,11 @@ def pairs(packed: bytes) -> list[tuple[int, int]]:
 
 def covers(packed: bytes, start: int, end: int) -> bool:
     """Whether every byte of start … end lies in the set."""
-    found = pairs(packed)
+    return covered_by(pairs(packed), start, end)
+
+
+def covered_by(found: Sequence[tuple[int, int]], start: int, end: int) -> bool:
+    """As `covers`, for ranges as `pairs` gives them: for whoever asks many times."""
     index = bisect_right(found, (start, 1 << 32)) - 1
     return index >= 0 and found[index][1] >= end
 
@@ -39,9 +44,13 @@ def add(packed: bytes, start: int, end: int) -> bytes:
 
 def union(packed: bytes, other: bytes) -> bytes:
     """Both sets in one."""
-    for start, end in pairs(other):
-        packed = add(packed, start, end)
-    return packed
+    merged: list[tuple[int, int]] = []
+    for start, end in sorted(pairs(packed) + pairs(other)):
+        if merged and start <= merged[-1][1]:
+            merged[-1] = (merged[-1][0], max(end, merged[-1][1]))
+        else:
+            merged.append((start, end))
+    return b"".join(_PAIR.pack(*pair) for pair in merged)
 
 
 def remove(packed: bytes, start: int, end: int) -> bytes:

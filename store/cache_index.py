@@ -8,7 +8,7 @@ which nothing else proves, carry a checksum of their own. A lost row costs a fet
     chunks       store (8) + chunk id (32)        pack (16), u32 offset, stored, raw; u8 codec
     packs        store (8) + pack (16)            index hash (32), the pack's table as in the pack
     indexes      store (8) + index hash (32)      nothing: the object is loaded
-    manifests    store (8) + repository/commit    the manifest, as in the remote
+    manifests    store (8) + repository/commit    the manifest as in the remote; empty: not read
     ranges       pack (16)                        packed byte ranges that the pack cache holds
     uses         pack (16)                        u64 time of last use in seconds, u64 bytes on disk
     directories  tree id (20)                     checksum (16) and the packed directory
@@ -21,8 +21,15 @@ from pathlib import Path
 from typing import NamedTuple
 
 from store import byte_ranges
-from store.ids import ChunkId, GitId, PackName, hash_bytes, pack_name_from_bytes
-from store.packs import PackEntry, PackTable
+from store.ids import (
+    PACK_NAME_BYTES,
+    ChunkId,
+    GitId,
+    PackName,
+    hash_bytes,
+    pack_name_from_bytes,
+)
+from store.packs import TABLE_ENTRY_BYTES, PackEntry, PackTable
 from store.remote_index import IndexedPack
 from store.tables import Tables
 
@@ -102,9 +109,10 @@ class CacheIndex:
         """Drop what the tables say of a pack that the remote no longer has. Its index objects no
         longer count as loaded, so that the chunks' other places can come back."""
         prefix = _store_prefix(store)
+        # First: a crash behind this costs a reload, one before it would hide the chunks for good.
+        self._tables.delete_many("indexes", self._tables.scan_keys("indexes", prefix))
         self.forget_chunks(store, pack)
         self._tables.delete_many("packs", [prefix + bytes.fromhex(pack)])
-        self._tables.delete_many("indexes", self._tables.scan_keys("indexes", prefix))
 
     def forget_chunks(self, store: str, pack: PackName) -> None:
         """Drop the places that lie in one pack."""
@@ -131,7 +139,9 @@ class CacheIndex:
     def load_pack_table(self, store: str, pack: PackName) -> PackTable | None:
         """The table of a pack of that store, as far as known here."""
         raw = self._tables.get("packs", _store_prefix(store) + bytes.fromhex(pack))
-        return None if raw is None else PackTable.trusted(raw[32:])
+        if raw is None or len(raw) <= 32 or (len(raw) - 32) % TABLE_ENTRY_BYTES:
+            return None
+        return PackTable.trusted(raw[32:])
 
     def load_index_of_pack(self, store: str, pack: PackName) -> str | None:
         """The hash (hex) of an index object that lists a pack, as far as known here."""
@@ -140,16 +150,20 @@ class CacheIndex:
 
     def load_manifest(self, store: str, repository: str, commit: GitId) -> bytes | None:
         """A manifest of the commit, as last seen in the remote."""
-        return self._tables.get("manifests", _manifest_key(store, repository, commit))
+        return self._tables.get("manifests", _manifest_key(store, repository, commit)) or None
 
     def keep_manifest(self, store: str, repository: str, commit: GitId, raw: bytes) -> None:
         """Remember a manifest of the commit."""
         self._tables.put_many("manifests", [(_manifest_key(store, repository, commit), raw)])
 
-    def forget_manifests(self, store: str, repository: str) -> None:
-        """Drop what is remembered of a repository's manifests, before it is read anew."""
-        prefix = _manifest_prefix(store, repository)
-        self._tables.delete_many("manifests", self._tables.scan_keys("manifests", prefix))
+    def keep_pushed_commits(self, store: str, repository: str, commits: set[GitId]) -> None:
+        """Remember which commits of a repository have a manifest, by the remote's own list: rows of
+        others go, and those that are new here stand empty until their manifest is read."""
+        known = self.load_pushed_commits(store, repository)
+        gone = [_manifest_key(store, repository, commit) for commit in known - commits]
+        new = [(_manifest_key(store, repository, commit), b"") for commit in commits - known]
+        self._tables.delete_many("manifests", gone)
+        self._tables.put_many("manifests", sorted(new))
 
     def load_pushed_commits(self, store: str, repository: str) -> set[GitId]:
         """The commits of a repository that are known to have a manifest."""
@@ -193,7 +207,11 @@ class CacheIndex:
     def load_uses(self) -> list[PackUse]:
         """Every cached pack with its last use and size."""
         rows = self._tables.scan("uses")
-        return [PackUse(pack_name_from_bytes(key), *_USE.unpack(value)) for key, value in rows]
+        return [
+            PackUse(pack_name_from_bytes(key), *_USE.unpack(value))
+            for key, value in rows
+            if (len(key), len(value)) == (PACK_NAME_BYTES, _USE.size)
+        ]
 
     def forget_cached(self, packs: Iterable[PackName]) -> None:
         """Drop the rows of packs whose files are gone."""

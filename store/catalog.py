@@ -12,7 +12,7 @@ import trio
 
 from store.cache_index import CacheIndex
 from store.concurrency import TABLE_WRITES, run_all
-from store.errors import IntegrityError, MalformedObject, ObjectMissing
+from store.errors import IntegrityError, MalformedObject, ObjectMissing, UnsupportedVersion
 from store.ids import GitId
 from store.manifests import MAX_MANIFEST_BYTES, Manifest, parse_manifest, parse_manifest_key
 from store.remote import FORMAT_KEY, INDEX_PREFIX, Remote, index_key, manifests_prefix
@@ -51,8 +51,19 @@ class Catalog:
         """The remote's store id, if it was ever seen from here."""
         if self._format is None:
             raw = self.index.load_format(self._identity)
-            self._format = None if raw is None else parse_remote_format(raw)
+            try:
+                self._format = None if raw is None else parse_remote_format(raw)
+            except MalformedObject as error:
+                # As if it had never been seen: the remote tells it again.
+                log.debug("what is kept of %s cannot be used: %s", self.remote.url, error)
         return None if self._format is None else self._format.store
+
+    def knows_commit(self, commit: GitId) -> bool:
+        """Whether a manifest of the commit was ever seen from here."""
+        store = self.get_store()
+        if store is None or self._repository is None:
+            return False
+        return self.index.load_manifest(store, self._repository, commit) is not None
 
     async def fetch_format(self) -> RemoteFormat | None:
         """The remote's `format` object as it is now, or None where the remote is still empty."""
@@ -61,7 +72,8 @@ class Catalog:
         except ObjectMissing:
             return None
         found = parse_remote_format(raw)
-        self.index.keep_format(self._identity, raw)
+        if self.index.load_format(self._identity) != raw:
+            self.index.keep_format(self._identity, raw)
         self._format = found
         return found
 
@@ -74,11 +86,12 @@ class Catalog:
             if found is None:
                 return False
             manifest = await self._fetch_manifest(found.store, commit)
-            if manifest is None:
-                wanted: Iterable[str] = await self._list_indexes()
-            else:
-                wanted = manifest.indexes
-            return await self._fetch_indexes(found.store, wanted)
+            if manifest is not None:
+                try:
+                    return await self._fetch_indexes(found.store, manifest.indexes)
+                except ObjectMissing as error:
+                    log.warning("an index object that %s needs is gone: %s", commit, error)
+            return await self._fetch_indexes(found.store, await self._list_indexes())
 
     async def fetch_all_indexes(self) -> str | None:
         """Make every index object of the remote known here; the store id, or None if empty."""
@@ -105,7 +118,13 @@ class Catalog:
         listed = await self.remote.list_objects(prefix, timeout_seconds=self._timeout_seconds)
         for info in listed:
             raw = await self._fetch(info.key, MAX_MANIFEST_BYTES)
-            manifest = parse_manifest(raw)
+            try:
+                manifest = parse_manifest(raw)
+            except UnsupportedVersion:
+                raise
+            except MalformedObject as error:
+                log.warning("the manifest %s is not used: %s", info.key, error)
+                continue
             if (manifest.repository, manifest.commit) == (self._repository, commit):
                 self.index.keep_manifest(store, self._repository, commit, raw)
                 return manifest

@@ -7,7 +7,8 @@ proven in that very place is read in part.
 
 import logging
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import trio
@@ -15,7 +16,7 @@ import trio
 from store.cache_index import CacheIndex, PackPlace
 from store.catalog import Catalog
 from store.codec import Codec
-from store.concurrency import DISK_READS
+from store.concurrency import DISK_READS, TABLE_WRITES
 from store.errors import (
     ChunkMissing,
     ChunkUnreadable,
@@ -23,7 +24,7 @@ from store.errors import (
     ObjectMissing,
     StoreError,
 )
-from store.fetch import Fetcher, chunk_label
+from store.fetch import Fetcher, chunk_label, entry_number
 from store.ids import ChunkId, GitId, PackName
 from store.memory_cache import MemoryCache
 from store.open_files import NotInMemory, OpenFiles
@@ -34,9 +35,8 @@ from store.staging import Staging
 
 log = logging.getLogger(__name__)
 
-_RECENT_BYTES = 96 << 20
+_RECENT_BYTES = 64 << 20
 _TABLE_BYTES = 64 << 20
-_PROVEN_PLACES = 100_000
 # Up to here a load from the page cache with its hash costs less than handing it to a thread.
 _INLINE_BYTES = 256 << 10
 _REFRESH_PAUSE_SECONDS = 5.0
@@ -59,6 +59,14 @@ class LocalSources:
     staging: Staging | None
     index: CacheIndex
     cache: PackCache
+
+
+@dataclass(slots=True, eq=False)
+class _Refresh:
+    """The remote being asked, and how that ended."""
+
+    done: trio.Event = field(default_factory=trio.Event)
+    error: StoreError | None = None
 
 
 class PackTables:
@@ -97,9 +105,9 @@ class ChunkSource:
         self._commit = commit
         self._files = OpenFiles()
         self._recent: MemoryCache[ChunkId, bytes] = MemoryCache(_RECENT_BYTES)
-        # Chunks whose bytes in that file were proven by this process.
-        self._proven: MemoryCache[tuple[Path, int], bool] = MemoryCache(_PROVEN_PLACES)
         self._refreshed = -math.inf
+        # Present exactly while one task asks the remote.
+        self._refreshing: _Refresh | None = None
 
     def close(self) -> None:
         """Let go of open files."""
@@ -112,6 +120,14 @@ class ChunkSource:
         if staging is not None and place is not None:
             return Located(place, staging.path_of(place.pack), cached=False)
         return self._locate_remote(chunk)
+
+    async def learn_commit(self) -> None:
+        """Ask the remote what it holds of the commit, unless that is known here. Raises
+        RemoteError."""
+        if self._catalog is None or self._commit is None:
+            return
+        if not self._catalog.knows_commit(self._commit):
+            await self._refresh()
 
     def can_read(self, chunk: ChunkId) -> bool:
         """Whether the chunk is here, or known to be in a remote that it can be fetched from."""
@@ -136,21 +152,26 @@ class ChunkSource:
         located = await self._find(chunk)
         try:
             content = await self._bring(located)
-        except (ObjectMissing, IntegrityError) as error:
-            content = await self._bring_from_elsewhere(chunk, located, error)
         except StoreError as error:
-            raise _unreadable(located, error) from error
+            content = await self._bring_from_elsewhere(chunk, located, error)
         self._recent.put(chunk, content, len(content))
         return content
 
-    async def read_range(self, chunk: ChunkId, start: int, length: int) -> bytes:
-        """Bytes start … start + length of a chunk, which must lie inside it."""
+    async def read_range(self, chunk: ChunkId, chunk_length: int, start: int, length: int) -> bytes:
+        """Bytes start … start + length of a chunk that is `chunk_length` bytes long in all, by
+        whoever names it. Raises ChunkUnreadable where it is not, and as `read_chunk` does."""
         found = self._recent.get(chunk)
-        if found is None:
-            part = await self._read_proven_part(chunk, start, length)
+        if found is None and chunk_length > _INLINE_BYTES:
+            part = await self._read_proven_part(chunk, chunk_length, start, length)
             if part is not None:
                 return part
+        if found is None:
             found = await self.read_chunk(chunk)
+        if len(found) != chunk_length:
+            raise ChunkUnreadable(
+                f"{chunk_label(chunk, None)} has {len(found)} bytes where its pointer or chunk list"
+                f" says {chunk_length}"
+            )
         return found[start : start + length]
 
     def _locate_remote(self, chunk: ChunkId) -> Located | None:
@@ -167,7 +188,11 @@ class ChunkSource:
 
     async def _find(self, chunk: ChunkId) -> Located:
         located = self.locate(chunk)
-        if located is None and await self._refresh():
+        if located is None:
+            try:
+                await self._refresh()
+            except StoreError as error:
+                raise ChunkUnreadable(f"{chunk_label(chunk, None)}: {error}") from error
             located = self.locate(chunk)
         if located is None:
             where = "staged or" if self._catalog is None else "staged, cached or"
@@ -180,16 +205,50 @@ class ChunkSource:
     def _refresh_is_due(self) -> bool:
         return trio.current_time() - self._refreshed >= _REFRESH_PAUSE_SECONDS
 
-    async def _refresh(self) -> bool:
-        """Learn what the remote holds, unless that was just done; False where there is none."""
-        if self._catalog is None or not self._refresh_is_due():
-            return self._catalog is not None
-        if self._commit is None:
-            await self._catalog.fetch_all_indexes()
-        else:
-            await self._catalog.fetch_commit_indexes(self._commit)
-        self._refreshed = trio.current_time()
+    async def _refresh(self, doubtful: PackName | None = None) -> bool:
+        """Learn what the remote holds, unless that was just done; False where there is none. What
+        is known of a `doubtful` pack is forgotten before.
+
+        Whoever comes while somebody is at it shares the outcome, an error as well. Raises
+        StoreError.
+        """
+        if self._catalog is None:
+            return False
+        while self._refresh_is_due():
+            shared = self._refreshing
+            if shared is None:
+                await self._lead_refresh(self._catalog, doubtful)
+                break
+            await shared.done.wait()
+            if shared.error is not None:
+                raise shared.error
         return True
+
+    async def _lead_refresh(self, catalog: Catalog, doubtful: PackName | None) -> None:
+        refresh = self._refreshing = _Refresh()
+        try:
+            await self._refresh_now(catalog, refresh, doubtful)
+        finally:
+            self._refreshing = None
+            refresh.done.set()
+
+    async def _refresh_now(
+        self, catalog: Catalog, refresh: _Refresh, doubtful: PackName | None
+    ) -> None:
+        try:
+            store = catalog.get_store()
+            if doubtful is not None and store is not None:
+                forget = partial(self._local.index.forget_pack, store, doubtful)
+                await trio.to_thread.run_sync(forget, limiter=TABLE_WRITES)
+            if self._commit is None:
+                await catalog.fetch_all_indexes()
+            else:
+                await catalog.fetch_commit_indexes(self._commit)
+        except StoreError as error:
+            refresh.error = error
+            raise
+        # Where this task is cancelled there is no outcome, and one who waits begins anew.
+        self._refreshed = trio.current_time()
 
     async def _bring(self, located: Located) -> bytes:
         if not located.cached:
@@ -201,6 +260,8 @@ class ChunkSource:
             except (IntegrityError, ObjectMissing) as error:
                 log.debug("cached bytes are dropped: %s", error)
                 self._local.cache.drop(located.place.pack, entry.offset, entry.stored_length)
+            except StoreError as error:
+                log.debug("cached bytes cannot be read: %s", error)
         if self._fetcher is None:
             raise ChunkMissing("no remote is configured")
         return await self._fetcher.fetch_chunk(located.place)
@@ -211,8 +272,12 @@ class ChunkSource:
         """Where one place failed another may serve: the remote's for a staged pack; for a pack that
         is gone, what the index says when it is loaded anew."""
         try:
-            if isinstance(cause, ObjectMissing) and self._refresh_is_due():
-                await self._forget_pack(failed.place.pack)
+            located = self._locate_remote(chunk)
+            if located is None:
+                # It was staged; perhaps it was pushed a moment ago.
+                await self._refresh()
+            elif located == failed and self._is_doubtful(failed.place, cause):
+                await self._refresh(failed.place.pack)
             located = self._locate_remote(chunk)
             if located is None or located == failed:
                 raise cause
@@ -220,11 +285,12 @@ class ChunkSource:
         except StoreError as error:
             raise _unreadable(failed, error) from error
 
-    async def _forget_pack(self, pack: PackName) -> None:
+    def _is_doubtful(self, place: PackPlace, cause: StoreError) -> bool:
+        """Whether the place itself may be wrong: its pack is gone, or the tables disagree on it."""
         store = None if self._catalog is None else self._catalog.get_store()
-        if store is not None:
-            self._local.index.forget_pack(store, pack)
-        await self._refresh()
+        if store is None or isinstance(cause, ObjectMissing):
+            return store is not None
+        return entry_number(self._local.index.load_pack_table(store, place.pack), place) is None
 
     async def _load_whole(self, located: Located) -> bytes:
         """The proven chunk from its local file. Raises ObjectMissing, IntegrityError."""
@@ -233,7 +299,6 @@ class ChunkSource:
             content = await trio.to_thread.run_sync(
                 self._load_whole_in_thread, located, limiter=DISK_READS
             )
-        self._proven.put((located.path, located.place.entry.offset), True, 1)
         return content
 
     def _load_whole_now(self, located: Located) -> bytes | None:
@@ -241,35 +306,32 @@ class ChunkSource:
         if entry.raw_length > _INLINE_BYTES:
             return None
         try:
-            stored = self._files.load_now(located.path, entry.offset, entry.stored_length)
-            return _prove(located, stored)
+            return self._files.load_now(located.path, entry, partial(_prove, located))
         except (NotInMemory, IntegrityError, OSError):
             return None
 
     def _load_whole_in_thread(self, located: Located) -> bytes:
-        entry = located.place.entry
+        prove = partial(_prove, located)
         try:
-            stored = self._files.load(located.path, entry.offset, entry.stored_length)
+            return self._files.load(located.path, located.place.entry, prove)
         except OSError as error:
             raise StoreError(f"{located.path}: {error.strerror}") from error
-        return _prove(located, stored)
 
-    async def _read_proven_part(self, chunk: ChunkId, start: int, length: int) -> bytes | None:
+    async def _read_proven_part(
+        self, chunk: ChunkId, chunk_length: int, start: int, length: int
+    ) -> bytes | None:
         located = self.locate(chunk)
         if located is None or located.place.entry.codec != Codec.RAW:
             return None
         entry = located.place.entry
-        if (
-            self._proven.get((located.path, entry.offset)) is None
-            or start + length > entry.raw_length
-        ):
+        if entry.raw_length != chunk_length:
             return None
         if located.cached and not self._local.cache.covers(
             located.place.pack, entry.offset, entry.end
         ):
             return None
         try:
-            return self._files.load_now(located.path, entry.offset + start, length)
+            return self._files.load_part_now(located.path, entry, start, length)
         except (NotInMemory, OSError):
             return await trio.to_thread.run_sync(
                 self._load_part_in_thread, located, start, length, limiter=DISK_READS
@@ -277,7 +339,7 @@ class ChunkSource:
 
     def _load_part_in_thread(self, located: Located, start: int, length: int) -> bytes | None:
         try:
-            return self._files.load(located.path, located.place.entry.offset + start, length)
+            return self._files.load_part(located.path, located.place.entry, start, length)
         except OSError:
             # The whole load that follows says what is wrong.
             return None

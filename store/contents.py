@@ -95,18 +95,12 @@ class ContentReader:
         return found
 
     async def _read_single(self, pointer: Pointer, offset: int, length: int) -> bytes:
-        content = await self._source.read_range(pointer.content, offset, length)
-        if len(content) != length:
-            raise _wrong_length(pointer.content)
-        return content
+        return await self._source.read_range(pointer.content, pointer.size, offset, length)
 
     async def _read_span(self, span: ChunkSpan, offset: int, length: int) -> bytes:
         low = max(offset, span.start) - span.start
         high = min(offset + length, span.start + span.length) - span.start
-        content = await self._source.read_range(span.chunk, low, high - low)
-        if len(content) != high - low:
-            raise _wrong_length(span.chunk)
-        return content
+        return await self._source.read_range(span.chunk, span.length, low, high - low)
 
     def _fetch_ahead(self, pointer: Pointer, chunks: ChunkList, offset: int, length: int) -> None:
         stream = self._streams.setdefault(pointer.content, ReadStream())
@@ -117,7 +111,3 @@ class ContentReader:
         if end > start:
             wanted = chunks.covering(start, end - start)
             self._source.prefetch([chunks.span(number).chunk for number in wanted])
-
-
-def _wrong_length(chunk: ChunkId) -> ChunkUnreadable:
-    return ChunkUnreadable(f"chunk {chunk.hex()} is not as long as its pointer or list says")

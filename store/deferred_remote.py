@@ -4,9 +4,13 @@ Importing boto3 and making its client take half a second, which nobody should pa
 cached.
 """
 
+import importlib
 from collections.abc import Sequence
 from pathlib import Path
 
+import trio
+
+from store.concurrency import DISK_READS
 from store.config import RemoteSettings
 from store.remote import ObjectInfo, Remote
 
@@ -17,51 +21,45 @@ class DeferredRemote:
     def __init__(self, settings: RemoteSettings) -> None:
         self._settings = settings
         self._remote: Remote | None = None
+        self._making = trio.Lock()
 
     @property
     def url(self) -> str:
         """The url as it was configured."""
         return self._settings.url
 
-    def _made(self) -> Remote:
-        if self._remote is None:
-            from store.s3 import S3Location, S3Remote
-
-            settings = self._settings
-            assert settings.bucket is not None
-            self._remote = S3Remote(
-                S3Location(
-                    settings.bucket,
-                    settings.prefix,
-                    settings.region,
-                    settings.endpoint,
-                    settings.profile,
-                )
-            )
-        return self._remote
+    async def _made(self) -> Remote:
+        async with self._making:
+            if self._remote is None:
+                # The import goes to a thread; the client is made in the main one, as it must be.
+                await trio.to_thread.run_sync(_import_s3, limiter=DISK_READS)
+                self._remote = _make_s3(self._settings)
+            return self._remote
 
     async def fetch(self, key: str, *, max_bytes: int, timeout_seconds: float) -> bytes:
         """As Remote.fetch."""
-        return await self._made().fetch(key, max_bytes=max_bytes, timeout_seconds=timeout_seconds)
+        return await (await self._made()).fetch(
+            key, max_bytes=max_bytes, timeout_seconds=timeout_seconds
+        )
 
     async def fetch_range(
         self, key: str, start: int, length: int, *, timeout_seconds: float
     ) -> bytes:
         """As Remote.fetch_range."""
-        made = self._made()
+        made = await self._made()
         return await made.fetch_range(key, start, length, timeout_seconds=timeout_seconds)
 
     async def put(self, key: str, body: bytes | Path, *, timeout_seconds: float) -> None:
         """As Remote.put."""
-        await self._made().put(key, body, timeout_seconds=timeout_seconds)
+        await (await self._made()).put(key, body, timeout_seconds=timeout_seconds)
 
     async def list_objects(self, prefix: str, *, timeout_seconds: float) -> Sequence[ObjectInfo]:
         """As Remote.list_objects."""
-        return await self._made().list_objects(prefix, timeout_seconds=timeout_seconds)
+        return await (await self._made()).list_objects(prefix, timeout_seconds=timeout_seconds)
 
     async def delete(self, key: str, *, timeout_seconds: float) -> None:
         """As Remote.delete."""
-        await self._made().delete(key, timeout_seconds=timeout_seconds)
+        await (await self._made()).delete(key, timeout_seconds=timeout_seconds)
 
     def local_path(self, key: str) -> Path | None:
         """None: a bucket is not a folder."""
@@ -71,3 +69,22 @@ class DeferredRemote:
         """As Remote.close; nothing to do where nothing was made."""
         if self._remote is not None:
             await self._remote.close()
+
+
+def _import_s3() -> None:
+    importlib.import_module("store.s3")
+
+
+def _make_s3(settings: RemoteSettings) -> Remote:
+    from store.s3 import S3Location, S3Remote
+
+    assert settings.bucket is not None
+    return S3Remote(
+        S3Location(
+            settings.bucket,
+            settings.prefix,
+            settings.region,
+            settings.endpoint,
+            settings.profile,
+        )
+    )

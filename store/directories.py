@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from enum import IntEnum
 from typing import NamedTuple, Protocol
 
+from store.chunk_list import MAX_CHUNKS_PER_FILE
 from store.errors import MalformedObject
 from store.ids import ChunkId, GitId
 from store.pointer import MAX_POINTER_BYTES, Pointer, parse_pointer
@@ -237,7 +238,8 @@ def _entry(mode: int, name: bytes, raw_id: bytes, blobs: BlobSource) -> Entry | 
     executable = bool(mode & 0o100)
     size = blobs.load_blob_size(raw_id)
     pointer = parse_pointer(blobs.load_blob(raw_id)) if size <= MAX_POINTER_BYTES else None
-    if pointer is None:
+    # No list of more chunks fits in a chunk, so such a text was never written as a pointer.
+    if pointer is None or pointer.chunks > MAX_CHUNKS_PER_FILE:
         return Entry(name, Kind.PLAIN_EXECUTABLE if executable else Kind.PLAIN, size, 0, padded)
     kind = Kind.TRACKED_EXECUTABLE if executable else Kind.TRACKED
     return Entry(name, kind, pointer.size, pointer.chunks, pointer.content)
@@ -256,11 +258,12 @@ def refusal_of_name(name: bytes) -> str | None:
 
 
 def _is_git_folder(name: bytes) -> bool:
-    if len(name) < 4 or name[0:1] not in (b".", b"g", b"G", b"\xe2", b"\xef"):
+    # Most names are told at a glance: no backslash, and no first letter that a disguise could have.
+    if b"\\" not in name and name[0:1] not in (b".", b"g", b"G", b"\xe2", b"\xef"):
         return False
     text = name.decode("utf-8", "replace")
     if text.translate(_HFS_IGNORED).casefold() == ".git":
         return True
-    # NTFS drops trailing dots and spaces, and what follows a colon or a backslash.
-    stem = text.replace("\\", ":").split(":")[0].rstrip(". ").casefold()
-    return stem in (".git", "git~1")
+    # NTFS drops trailing dots and spaces, and what follows a colon; a backslash parts folders.
+    stems = (part.split(":")[0].rstrip(". ").casefold() for part in text.split("\\"))
+    return any(stem in (".git", "git~1") for stem in stems)

@@ -8,11 +8,11 @@ import logging
 from collections import OrderedDict, deque
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Protocol
 
 import trio
 
+from store.byte_ranges import covered_by
 from store.cache_index import PackPlace
 from store.concurrency import VERIFY
 from store.errors import IntegrityError, MalformedObject, RemoteUnavailable, StoreError
@@ -26,10 +26,13 @@ log = logging.getLogger(__name__)
 
 _FLIGHTS_AT_ONCE = 16
 # The rest is for demand, which then never waits for a prefetch to end.
-_PREFETCH_FLIGHTS_AT_ONCE = 10
+_PREFETCH_FLIGHTS_AT_ONCE = 6
 _KNOWN_HISTORIES = 4096
+# Past this the oldest are forgotten; who then misses them brings them back.
+_MOST_WAITING_RUNS = 8192
 
-Key = tuple[PackName, int]
+# The whole entry, not its offset alone: rows that lie about a place never share its flight.
+Key = tuple[PackName, PackEntry]
 
 
 class TableSource(Protocol):
@@ -79,7 +82,7 @@ class Fetcher:
         self._flights: dict[Key, _Flight] = {}
         self._histories: OrderedDict[PackName, PackHistory] = OrderedDict()
         # Runs that nobody waits for; none of their entries is in a flight because of them.
-        self._waiting: deque[tuple[PackName, EntryRun]] = deque()
+        self._waiting: deque[tuple[PackName, EntryRun]] = deque(maxlen=_MOST_WAITING_RUNS)
         self._prefetching = 0
         self._slots = trio.CapacityLimiter(_FLIGHTS_AT_ONCE)
         self._nursery: trio.Nursery | None = None
@@ -96,15 +99,18 @@ class Fetcher:
 
         A chunk that arrives corrupt is fetched once more by itself. Raises StoreError.
         """
-        flight = self._flights.get((place.pack, place.entry.offset))
+        flight = self._flights.get((place.pack, place.entry))
         if flight is None:
             flight = self._start_demand(place)
         try:
             return await _chunk_from(flight, place.entry)
         except IntegrityError as error:
             log.warning("%s, is fetched again: %s", chunk_label(place.entry.chunk, place), error)
-        alone = _Flight(place.pack, (place.entry,))
-        self._launch(alone, self._fly)
+        # Of all who waited the first one asks again; the others find its flight.
+        alone = self._flights.get((place.pack, place.entry))
+        if alone is None:
+            alone = _Flight(place.pack, (place.entry,))
+            self._launch(alone, self._fly)
         return await _chunk_from(alone, place.entry)
 
     def prefetch(self, places: Iterable[PackPlace]) -> None:
@@ -113,8 +119,8 @@ class Fetcher:
             table = self._tables.get_pack_table(pack)
             if table is None:
                 continue
-            here = partial(self._is_here, pack, table)
-            for run in plan_entries(table, range(numbers[0], numbers[-1] + 1), here):
+            wanted = range(numbers[0], numbers[-1] + 1)
+            for run in plan_entries(table, wanted, self._tell_here(pack, table)):
                 self._waiting.append((pack, run))
         self._pump()
 
@@ -122,7 +128,7 @@ class Fetcher:
         # Runs of neighbouring entries, in the order asked.
         groups: list[tuple[PackName, list[int]]] = []
         for place in places:
-            number = _entry_number(self._tables.get_pack_table(place.pack), place)
+            number = entry_number(self._tables.get_pack_table(place.pack), place)
             if number is None:
                 continue
             if groups and groups[-1][0] == place.pack and groups[-1][1][-1] + 1 == number:
@@ -133,13 +139,13 @@ class Fetcher:
 
     def _start_demand(self, place: PackPlace) -> _Flight:
         table = self._tables.get_pack_table(place.pack)
-        number = _entry_number(table, place)
+        number = entry_number(table, place)
         if table is None or number is None:
             # Rows that disagree are no reason to fail: the chunk's own place is enough.
             flight = _Flight(place.pack, (place.entry,))
             self._launch(flight, self._fly)
             return flight
-        here = partial(self._is_here, place.pack, table)
+        here = self._tell_here(place.pack, table)
         plan = plan_miss(table, number, self._history(place.pack), here)
         flight = _Flight(place.pack, _entries(table, plan.demand))
         self._launch(flight, self._fly)
@@ -154,17 +160,21 @@ class Fetcher:
             self._histories.popitem(last=False)
         return history
 
-    def _is_here(self, pack: PackName, table: PackTable, number: int) -> bool:
-        entry = table.entry(number)
-        return (pack, entry.offset) in self._flights or self._cache.covers(
-            pack, entry.offset, entry.end
-        )
+    def _tell_here(self, pack: PackName, table: PackTable) -> Callable[[int], bool]:
+        """Which entries are cached or under way at this moment; good until the next await."""
+        cached = self._cache.load_ranges(pack)
+
+        def is_here(number: int) -> bool:
+            entry = table.entry(number)
+            return (pack, entry) in self._flights or covered_by(cached, entry.offset, entry.end)
+
+        return is_here
 
     def _launch(self, flight: _Flight, fly: Callable[[_Flight], Awaitable[None]]) -> None:
         if self._nursery is None:
             raise RuntimeError("the fetcher is not running")
         for entry in flight.entries:
-            self._flights[flight.pack, entry.offset] = flight
+            self._flights[flight.pack, entry] = flight
         self._nursery.start_soon(fly, flight)
 
     def _pump(self) -> None:
@@ -174,9 +184,11 @@ class Fetcher:
             table = self._tables.get_pack_table(pack)
             if table is None:
                 continue
-            here = partial(self._is_here, pack, table)
             # What was demanded or came with another run meanwhile is left out.
-            for part in plan_entries(table, range(run.first, run.last + 1), here):
+            here = self._tell_here(pack, table)
+            parts = plan_entries(table, range(run.first, run.last + 1), here)
+            self._waiting.extendleft((pack, part) for part in reversed(parts[1:]))
+            for part in parts[:1]:
                 self._prefetching += 1
                 self._launch(_Flight(pack, _entries(table, part)), self._fly_ahead)
 
@@ -188,15 +200,21 @@ class Fetcher:
         if flight.error is not None:
             # A remote in trouble is not asked for more than somebody waits for.
             self._waiting.clear()
-        self._pump()
+        try:
+            self._pump()
+        except StoreError as error:
+            # The cache index cannot be read; whoever demands a chunk is told.
+            log.debug("nothing is fetched ahead: %s", error)
+            self._waiting.clear()
 
     async def _fly(self, flight: _Flight) -> None:
         try:
             content = await self._fetch_range(flight)
             await trio.to_thread.run_sync(self._land, flight, content, limiter=VERIFY)
             # Whoever came while the chunks were being proven; few, and no await from here on.
+            late = flight.wanted - flight.chunks.keys() - flight.bad.keys()
             for entry in flight.entries:
-                if entry.offset in flight.wanted - flight.chunks.keys():
+                if entry.offset in late:
                     _prove(flight, entry, memoryview(content))
         except StoreError as error:
             flight.error = error
@@ -208,8 +226,8 @@ class Fetcher:
             flight.error = StoreError(f"internal error: {error!r}")
         finally:
             for entry in flight.entries:
-                if self._flights.get((flight.pack, entry.offset)) is flight:
-                    del self._flights[flight.pack, entry.offset]
+                if self._flights.get((flight.pack, entry)) is flight:
+                    del self._flights[flight.pack, entry]
             flight.landed.set()
 
     async def _fetch_range(self, flight: _Flight) -> bytes:
@@ -243,7 +261,7 @@ def _prove(flight: _Flight, entry: PackEntry, content: memoryview) -> bool:
     return True
 
 
-def _entry_number(table: PackTable | None, place: PackPlace) -> int | None:
+def entry_number(table: PackTable | None, place: PackPlace) -> int | None:
     """Which entry of its pack's table a place is; None where the two do not agree."""
     if table is None:
         return None

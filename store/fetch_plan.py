@@ -93,14 +93,15 @@ def _run_from(
     final: int | None = None,
 ) -> EntryRun:
     # The first entry always belongs to the run, whatever its length.
-    start = table.entry(first).offset
-    last = first
+    entry = table.entry(first)
+    start, last = entry.offset, first
     final = len(table) - 1 if final is None else final
-    while last < final:
-        following = last + 1
-        if is_here(following) or table.entry(following).end - start > most_bytes:
+    while last < final and not is_here(last + 1):
+        following = table.entry(last + 1)
+        # A gap is a damaged row: such entries are left to whoever wants them.
+        if following.offset != entry.end or following.end - start > most_bytes:
             break
-        last = following
+        entry, last = following, last + 1
     return EntryRun(first, last)
 
 

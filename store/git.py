@@ -12,6 +12,7 @@ import stat
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from fcntl import LOCK_EX, LOCK_NB, flock
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,8 @@ MODE_SYMLINK = 0o120000
 # more than building the index anew in order.
 _REBUILD_FROM_ENTRIES = 1000
 _GIT_ERRORS = (pygit2.GitError, KeyError, ValueError, OSError)
+_SKIP_WORKTREE = 1 << 14
+_OWN_LOCK = b"revfs\n"
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,10 +94,17 @@ class GitRepository:
         """Whether HEAD names a commit yet."""
         return not self._repository.head_is_unborn
 
-    def branch_and_tag_names(self) -> list[str]:
-        """The full names of all local branches and tags."""
-        names = self._repository.listall_references()
-        return [name for name in names if name.startswith(("refs/heads/", "refs/tags/"))]
+    def branch_and_tag_commits(self) -> list[GitId]:
+        """The commits of all local branches and tags; a tag of something else has none."""
+        commits = []
+        for name in self._repository.raw_listall_references():
+            if name.startswith((b"refs/heads/", b"refs/tags/")):
+                try:
+                    commits.append(self.resolve(os.fsdecode(name)).commit)
+                except RevisionNotFound as error:
+                    if name.startswith(b"refs/heads/") or isinstance(error.__cause__, UnicodeError):
+                        raise
+        return commits
 
     def history(self, tips: Iterable[GitId]) -> list[Commit]:
         """Every commit that can be reached from `tips`, parents before children."""
@@ -138,13 +148,21 @@ class GitRepository:
         (git's fastimport.unpackLimit says from how many on)."""
         if contents:
             parts = [b"blob\ndata %d\n%b\n" % (len(content), content) for content in contents]
-            run_git(["fast-import", "--quiet"], cwd=self.paths.git_dir, stdin=b"".join(parts))
+            # By name: a hook's GIT_DIR is relative to another folder than this one.
+            command = [f"--git-dir={self.paths.git_dir}", "fast-import", "--quiet"]
+            run_git(command, cwd=self.paths.git_dir, stdin=b"".join(parts))
         return [blob_id(content) for content in contents]
 
     def load_index_entries(self) -> dict[bytes, tuple[int, bytes]]:
         """path → (mode, raw id) of every merged entry of git's index."""
         index = self._open_index(self._index_path())
         return {entry.path: (entry.mode, entry.blob) for entry in _index_entries(index)}
+
+    def load_skipped_paths(self) -> set[bytes]:
+        """The paths that git keeps in its index on purpose without a file (skip-worktree)."""
+        index = self._open_index(self._index_path())
+        entries = _raw_entries(index)
+        return {ffi.string(e.path) for e in entries if e.flags_extended & _SKIP_WORKTREE}
 
     def write_index(self, changes: Sequence[IndexChange], removed: Iterable[bytes] = ()) -> None:
         """Put `changes` into git's index and take `removed` out, in one step under git's lock.
@@ -153,7 +171,8 @@ class GitRepository:
         """
         with _locked(self._index_path()) as fresh:
             index = self._open_index(fresh)
-            gone = set(removed)
+            _distrust_racy_entries(index, self._index_path())
+            gone = set(removed) | _displaced_paths(index, changes)
             if len(changes) < _REBUILD_FROM_ENTRIES:
                 _change_entries(index, changes, gone)
             else:
@@ -170,7 +189,10 @@ class GitRepository:
         # An index opened by itself, not through the repository: libgit2 would else re-read the
         # contents of every file that changed within the last second.
         try:
-            index = pygit2.Index(str(path))
+            # Not pygit2.Index(path): one that cannot be opened complains again when it is freed.
+            pointer = ffi.new("git_index **")
+            pygit2.errors.check_error(C.git_index_open(pointer, os.fsencode(path)))
+            index: pygit2.Index = pygit2.Index.from_c(None, pointer)  # type: ignore[no-untyped-call]
             index.read()
         except _GIT_ERRORS as error:
             raise GitError(
@@ -192,36 +214,79 @@ def blob_id(content: bytes) -> bytes:
 def _locked(index: Path) -> Iterator[Path]:
     """Hold git's lock on the index, give a copy of it to change, and put that in its place."""
     lock = index.with_name("index.lock")
-    fresh = index.with_name(f"index.revfs.{os.getpid()}")
+    fresh = index.with_name("index.revfs")
+    held = _take_lock(lock)
     try:
-        os.close(os.open(lock, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+        # What a killed run left; the second is libgit2's own temporary file.
+        for leftover in (fresh, fresh.with_name("index.revfs.lock")):
+            leftover.unlink(missing_ok=True)
+        if index.exists():
+            shutil.copyfile(index, fresh)
+        yield fresh
+        shutil.copymode(index if index.exists() else lock, fresh)
+        fresh.rename(index)
+    finally:
+        fresh.unlink(missing_ok=True)
+        lock.unlink(missing_ok=True)
+        os.close(held)
+
+
+def _take_lock(lock: Path) -> int:
+    """Make git's lock file and return its open descriptor. Ours is marked as such and locked while
+    we live, so that one that a killed run left is known and taken away."""
+    try:
+        try:
+            held = os.open(lock, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o666)
+        except FileExistsError:
+            if not _remove_stale_lock(lock):
+                raise
+            held = os.open(lock, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o666)
     except FileExistsError as error:
         raise GitError(
             f"another git command is at work in this repository; if none is, delete {lock}"
         ) from error
     except OSError as error:
         raise GitError(f"git's index cannot be locked: {error.strerror}") from error
+    # The mark comes after the lock: whoever sees it without a lock sees a dead run's.
+    flock(held, LOCK_EX)
+    os.write(held, _OWN_LOCK)
+    return held
+
+
+def _remove_stale_lock(lock: Path) -> bool:
     try:
-        if index.exists():
-            shutil.copyfile(index, fresh)
-        yield fresh
-        shutil.copymode(index if index.exists() else lock, fresh)
-        # The same two steps as git's: whoever holds the lock file renames it over the index.
-        fresh.rename(lock)
-        lock.rename(index)
-    except BaseException:
-        fresh.unlink(missing_ok=True)
-        lock.unlink(missing_ok=True)
-        raise
+        with lock.open("rb") as file:
+            flock(file, LOCK_EX | LOCK_NB)
+            # The name may stand for another lock by now than for the one that was opened.
+            stale = file.read() == _OWN_LOCK and os.path.samestat(
+                os.fstat(file.fileno()), os.stat(lock)
+            )
+            if stale:
+                lock.unlink()
+            return stale
+    except OSError:
+        return False
+
+
+def _distrust_racy_entries(index: pygit2.Index, written: Path) -> None:
+    """Give entries whose file changed in the second in which the index was written a size of 0, as
+    git itself does before it writes: git then compares contents. Without, a newer index would make
+    a change in that second invisible (racy-git.txt in git's documentation)."""
+    if not written.exists():
+        return
+    written_seconds = int(written.stat().st_mtime)
+    for entry in _raw_entries(index):
+        if entry.mtime.seconds >= written_seconds:
+            entry.file_size = 0
 
 
 def _change_entries(index: pygit2.Index, changes: Sequence[IndexChange], gone: set[bytes]) -> None:
-    conflicts = index.conflicts
     for path in gone:
         C.git_index_remove(index._index, path, 0)
+        C.git_index_conflict_remove(index._index, path)
     for change in changes:
-        if conflicts is not None and os.fsdecode(change.path) in conflicts:
-            del conflicts[os.fsdecode(change.path)]
+        # Not there as a rule, which is no error.
+        C.git_index_conflict_remove(index._index, change.path)
         _add_entry(index, change)
 
 
@@ -240,6 +305,26 @@ def _rebuild_entries(index: pygit2.Index, changes: Sequence[IndexChange], gone: 
             _add_entry(index, item)
         else:
             _check(C.git_index_add(index._index, item))
+
+
+def _displaced_paths(index: pygit2.Index, changes: Sequence[IndexChange]) -> set[bytes]:
+    """What the changes leave no room for: files that became folders, and what was below a folder
+    that became a file or link."""
+    new = {change.path for change in changes}
+    folders = {folder for path in new for folder in _folders_above(path)}
+    paths = {ffi.string(entry.path) for entry in _raw_entries(index)} - new
+    return {
+        path
+        for path in paths
+        if path in folders or any(folder in new for folder in _folders_above(path))
+    }
+
+
+def _folders_above(path: bytes) -> Iterator[bytes]:
+    slash = path.find(b"/")
+    while slash >= 0:
+        yield path[:slash]
+        slash = path.find(b"/", slash + 1)
 
 
 def _copy_of(entry: Any) -> tuple[Any, Any]:

@@ -44,17 +44,19 @@ def run_git(
     *,
     cwd: Path,
     stdin: bytes | None = None,
+    stdout: int | None = None,
     ok_codes: Sequence[int] = (0,),
 ) -> bytes:
-    """What git prints when it is run with `arguments` in `cwd`, without a shell.
+    """What git prints when it is run with `arguments` in `cwd`, without a shell; nothing where
+    `stdout` is a descriptor for it to print to.
 
     Raises GitError with git's own words when it ends with a code that is not in `ok_codes`, and
     when git or the folder is not there.
     """
-    completed = _run(arguments, cwd, stdin)
+    completed = _run(arguments, cwd, stdin, stdout)
     if completed.returncode not in ok_codes:
         raise GitError(_complaint(completed))
-    return completed.stdout
+    return completed.stdout or b""
 
 
 def find_repository(start: Path) -> RepositoryPaths:
@@ -72,7 +74,7 @@ def find_repository(start: Path) -> RepositoryPaths:
 
 
 def _run(
-    arguments: Sequence[str | bytes], cwd: Path, stdin: bytes | None
+    arguments: Sequence[str | bytes], cwd: Path, stdin: bytes | None, stdout: int | None = None
 ) -> subprocess.CompletedProcess[bytes]:
     """The finished process, whatever its exit code; git's messages are in English."""
     command = ["git", *arguments]
@@ -80,7 +82,14 @@ def _run(
     # Always an input of its own: git must not eat, or wait for, that of the person.
     source = stdin or b""
     try:
-        return subprocess.run(command, cwd=cwd, env=environment, input=source, capture_output=True)
+        return subprocess.run(
+            command,
+            cwd=cwd,
+            env=environment,
+            input=source,
+            stdout=subprocess.PIPE if stdout is None else stdout,
+            stderr=subprocess.PIPE,
+        )
     except OSError as error:
         if not cwd.is_dir():
             raise GitError(f"{cwd} is not a folder") from error

@@ -54,15 +54,16 @@ def file_system_type(path: Path) -> str:
 def mounted_file_systems() -> list[tuple[str, str]]:
     """(mountpoint, type) of every mount this process sees, in the order of mounting."""
     try:
-        lines = Path("/proc/self/mountinfo").read_text(errors="surrogateescape").splitlines()
+        lines = Path("/proc/self/mountinfo").read_bytes().split(b"\n")
     except OSError:
         return []
-    found = []
-    for line in lines:
-        # proc(5): fields up to " - " vary in number; the fifth is the mountpoint, octal-escaped.
-        before, _, after = line.partition(" - ")
-        found.append((_unescape(before.split(" ")[4]), after.split(" ")[0]))
-    return found
+    return [_parse_mount(os.fsdecode(line)) for line in lines if line]
+
+
+def _parse_mount(line: str) -> tuple[str, str]:
+    # proc(5): fields up to " - " vary in number; the fifth is the mountpoint, octal-escaped.
+    before, _, after = line.partition(" - ")
+    return _unescape(before.split(" ")[4]), after.split(" ")[0]
 
 
 def _unescape(text: str) -> str:

@@ -4,8 +4,17 @@ import errno
 import os
 import threading
 from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+from store.packs import PackEntry
+
+Prove = Callable[[bytes | None], bytes]
+"""The content that stored bytes (None: there are none) stand for; raises where they are wrong."""
+
+# A smaller chunk is proven anew at every load for less than remembering it would cost.
+_WORTH_REMEMBERING_BYTES = 256 << 10
 _NOT_NOW_ERRORS = (errno.EAGAIN, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)
 
 
@@ -15,11 +24,13 @@ class NotInMemory(Exception):
 
 class _OpenFile:
     """A descriptor that closes when nobody uses it any more, so that dropping one that another
-    thread is reading from is harmless."""
+    thread is reading from is harmless. `proven` are the entries whose bytes were proven in this
+    very file, whatever may come to lie under its name."""
 
-    __slots__ = ("descriptor",)
+    __slots__ = ("descriptor", "proven")
 
     def __init__(self, path: Path) -> None:
+        self.proven: set[PackEntry] = set()
         self.descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
 
     def __del__(self) -> None:
@@ -30,49 +41,59 @@ class _OpenFile:
 class OpenFiles:
     """Reads ranges of files, keeping the last used ones open."""
 
-    def __init__(self, most: int = 64) -> None:
+    def __init__(self, most: int = 256) -> None:
         self._most = most
         self._lock = threading.Lock()
         # Last used last; never more than `most`.
         self._files: OrderedDict[Path, _OpenFile] = OrderedDict()
 
-    def load(self, path: Path, start: int, length: int) -> bytes | None:
-        """`length` bytes from `start`, or None where the file has them not. May wait for a disk."""
-        return self._read(path, start, length, flags=0)
+    def load(self, path: Path, entry: PackEntry, prove: Prove) -> bytes:
+        """What `prove` makes of the stored bytes of an entry of the pack file, or of None where the
+        file has them not; that it did not raise is remembered. May wait for a disk."""
+        return self._load(path, entry, prove, flags=0)
 
-    def load_now(self, path: Path, start: int, length: int) -> bytes | None:
+    def load_now(self, path: Path, entry: PackEntry, prove: Prove) -> bytes:
         """As `load`, but raises NotInMemory rather than wait."""
-        try:
-            return self._read(path, start, length, flags=os.RWF_NOWAIT)
-        except OSError as error:
-            if error.errno in _NOT_NOW_ERRORS:
-                raise NotInMemory from error
-            raise
+        with _not_now():
+            return self._load(path, entry, prove, flags=os.RWF_NOWAIT)
+
+    def load_part(self, path: Path, entry: PackEntry, start: int, length: int) -> bytes | None:
+        """`length` of the stored bytes of an entry, from its `start` on; None where the file has
+        them not, or the entry was not proven in that very file. May wait for a disk."""
+        return self._load_part(path, entry, start, length, flags=0)
+
+    def load_part_now(self, path: Path, entry: PackEntry, start: int, length: int) -> bytes | None:
+        """As `load_part`, but raises NotInMemory rather than wait."""
+        with _not_now():
+            return self._load_part(path, entry, start, length, flags=os.RWF_NOWAIT)
 
     def close(self) -> None:
         """Close all."""
         with self._lock:
             self._files.clear()
 
-    def _read(self, path: Path, start: int, length: int, flags: int) -> bytes | None:
+    def _load(self, path: Path, entry: PackEntry, prove: Prove, flags: int) -> bytes:
         file = self._open(path)
         if file is None:
+            return prove(None)
+        content = prove(_read(file, entry.offset, entry.stored_length, flags))
+        if entry.raw_length >= _WORTH_REMEMBERING_BYTES:
+            file.proven.add(entry)
+        return content
+
+    def _load_part(
+        self, path: Path, entry: PackEntry, start: int, length: int, flags: int
+    ) -> bytes | None:
+        file = self._open(path)
+        if file is None or entry not in file.proven:
             return None
-        target = bytearray(length)
-        view = memoryview(target)
-        filled = 0
-        while filled < length:
-            got = os.preadv(file.descriptor, [view[filled:]], start + filled, flags)
-            if got == 0:
-                return None
-            filled += got
-        return bytes(target)
+        return _read(file, entry.offset + start, length, flags)
 
     def _open(self, path: Path) -> _OpenFile | None:
         with self._lock:
             file = self._files.get(path)
             # A file that was evicted lives on under our descriptor, without what came later.
-            if file is not None and os.fstat(file.descriptor).st_nlink:
+            if file is not None and not _is_removed(file):
                 self._files.move_to_end(path)
                 return file
             self._files.pop(path, None)
@@ -82,6 +103,37 @@ class OpenFiles:
             return None
         with self._lock:
             self._files[path] = file
+            # The space of an evicted file is free only when nobody holds it open.
+            for old in [old for old, kept in self._files.items() if _is_removed(kept)]:
+                del self._files[old]
             while len(self._files) > self._most:
                 self._files.popitem(last=False)
         return file
+
+
+def _is_removed(file: _OpenFile) -> bool:
+    return os.fstat(file.descriptor).st_nlink == 0
+
+
+def _read(file: _OpenFile, start: int, length: int, flags: int) -> bytes | None:
+    if os.fstat(file.descriptor).st_size < start + length:
+        return None
+    target = bytearray(length)
+    view = memoryview(target)
+    filled = 0
+    while filled < length:
+        got = os.preadv(file.descriptor, [view[filled:]], start + filled, flags)
+        if got == 0:
+            return None
+        filled += got
+    return bytes(target)
+
+
+@contextmanager
+def _not_now() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno in _NOT_NOW_ERRORS:
+            raise NotInMemory from error
+        raise

@@ -1,7 +1,8 @@
 """Opening: the one place where the parts of a store are joined."""
 
+import logging
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from store.config import RemoteSettings, require_trust
 from store.contents import ContentReader
 from store.deferred_remote import DeferredRemote
 from store.directory_loader import DirectoryLoader
+from store.errors import MalformedObject
 from store.fetch import Fetcher
 from store.git import GitRepository
 from store.git_command import RepositoryPaths
@@ -23,13 +25,17 @@ from store.ids import ChunkId, GitId
 from store.local_folders import make_private_folder
 from store.pack_cache import PackCache
 from store.remote import Remote
-from store.remote_format import parse_remote_format
+from store.remote_format import RemoteFormat, parse_remote_format
 from store.retry import RetryingRemote
 from store.staging import Staging, has_staged_packs, open_repository_tables
 from store.stat_cache import StatCache
 from store.tables import Tables
 
+log = logging.getLogger(__name__)
+
 _FLUSH_SECONDS = 1.0
+# A call to a remote gives up a little before the reader who waits for it, and says why.
+_CALL_SHARE = 0.9
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +71,8 @@ class LocalStore:
             settings.cache_directory / "packs", self.index, settings.cache_size_bytes
         )
         self.directories = DirectoryLoader(self.repository, self.index)
+        # The remote's, once it is known; asked for with every chunk.
+        self._store_id: str | None = None
         self._tables: Tables | None = None
         self.staging: Staging | None = None
         state_dir = settings.paths.state_dir
@@ -99,25 +107,32 @@ class LocalStore:
 
     def load_chunking(self) -> ChunkingParameters:
         """How the remote wants files to be cut, as far as known here; else the usual way."""
-        if self.settings.remote is not None:
-            raw = self.index.load_format(identity_of(self.settings.remote))
-            if raw is not None:
-                return parse_remote_format(raw).chunking
-        return DEFAULT_CHUNKING
+        found = self._load_format()
+        return DEFAULT_CHUNKING if found is None else found.chunking
 
     def is_known(self, chunk: ChunkId) -> bool:
         """Whether a chunk is staged, or in the remote as far as this machine knows."""
         if self.staging is not None and self.staging.load_place(chunk) is not None:
             return True
-        store = self.load_store_id()
+        if self._store_id is None:
+            self._store_id = self.load_store_id()
+        store = self._store_id
         return store is not None and self.index.load_place(store, chunk) is not None
 
     def load_store_id(self) -> str | None:
         """The store id of the remote, if it was ever seen from here."""
+        found = self._load_format()
+        return None if found is None else found.store
+
+    def _load_format(self) -> RemoteFormat | None:
         if self.settings.remote is None:
             return None
         raw = self.index.load_format(identity_of(self.settings.remote))
-        return None if raw is None else parse_remote_format(raw).store
+        try:
+            return None if raw is None else parse_remote_format(raw)
+        except MalformedObject:
+            # A damaged row says nothing; the next one who asks the remote replaces it.
+            return None
 
 
 def identity_of(remote: RemoteSettings) -> str:
@@ -158,16 +173,17 @@ async def open_remote_parts(
 ) -> AsyncIterator[RemoteParts]:
     """Serve fetches from a remote while the context lasts."""
     settings = local.settings
+    timeout_seconds = _CALL_SHARE * settings.timeout_seconds
     opened = open_remote(remote, wrap_remote)
     catalog = Catalog(
         opened,
         identity_of(remote),
         settings.repository_id,
         local.index,
-        settings.timeout_seconds,
+        timeout_seconds,
     )
     tables = PackTables(local.index, catalog)
-    fetcher = Fetcher(opened, local.cache, tables, settings.timeout_seconds)
+    fetcher = Fetcher(opened, local.cache, tables, timeout_seconds)
     try:
         async with trio.open_nursery() as nursery:
             await nursery.start(fetcher.run)
@@ -195,17 +211,20 @@ async def open_reading(
     async with trio.open_nursery() as nursery:
         nursery.start_soon(_flush_for_ever, local)
         if local.settings.remote is None:
-            source = ChunkSource(local.sources, None, None, commit)
-            yield Reading(source, ContentReader(source), None)
+            with closing(ChunkSource(local.sources, None, None, commit)) as source:
+                yield Reading(source, ContentReader(source), None)
         else:
             async with open_remote_parts(local, local.settings.remote, wrap_remote) as parts:
-                source = parts.source(local.sources, commit)
-                yield Reading(source, ContentReader(source), parts)
-        source.close()
+                with closing(parts.source(local.sources, commit)) as source:
+                    yield Reading(source, ContentReader(source), parts)
         nursery.cancel_scope.cancel()
 
 
 async def _flush_for_ever(local: LocalStore) -> None:
     while True:
         await trio.sleep(_FLUSH_SECONDS)
-        await trio.to_thread.run_sync(local.cache.flush, limiter=TABLE_WRITES)
+        try:
+            await trio.to_thread.run_sync(local.cache.flush, limiter=TABLE_WRITES)
+        except Exception:
+            # What is not flushed is fetched again; no reader has to suffer for it.
+            log.exception("the tables of the cache cannot be brought up to date")

@@ -9,14 +9,15 @@ import os
 import threading
 import time
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from fcntl import LOCK_EX, LOCK_NB, flock
 from pathlib import Path
 
 from store import byte_ranges
 from store.cache_index import CacheIndex, PackUse
-from store.errors import LocalDiskFull
-from store.ids import PackName
+from store.errors import LocalDiskFull, StoreError
+from store.ids import PackName, is_pack_name
 from store.local_folders import make_private_folder
 
 log = logging.getLogger(__name__)
@@ -26,6 +27,8 @@ _FREE_SHARE = 0.10
 # Evict to a little under the budget, so that not every pack that follows evicts again.
 _SLACK_SHARE = 0.02
 _BYTES_BETWEEN_CHECKS = 64 << 20
+# The unit of st_blocks, whatever the file system's own (stat(2)).
+_STAT_BLOCK_BYTES = 512
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,10 +56,12 @@ def plan_eviction(
     if excess <= 0:
         return []
     dropped: list[PackUse] = []
+    freed = 0
     for use in sorted(uses, key=lambda use: (use.last_use_seconds, use.pack)):
-        if excess + slack <= sum(done.cached_bytes for done in dropped):
+        if freed >= excess + slack:
             break
         dropped.append(use)
+        freed += use.cached_bytes
     return dropped
 
 
@@ -68,7 +73,7 @@ class PackCache:
         self._index = index
         self._budget_bytes = budget_bytes
         self._lock = threading.Lock()
-        # Ranges that are in files but not yet in the tables, packed; under the lock.
+        # Ranges that are in files but may not be in the tables yet, packed; under the lock.
         self._unrecorded: dict[PackName, bytes] = {}
         # Packs that were used since the last flush.
         self._used: set[PackName] = set()
@@ -82,14 +87,16 @@ class PackCache:
 
     def covers(self, pack: PackName, start: int, end: int) -> bool:
         """Whether the cache says that it has these bytes; asking counts as using the pack."""
+        return byte_ranges.covered_by(self.load_ranges(pack), start, end)
+
+    def load_ranges(self, pack: PackName) -> list[tuple[int, int]]:
+        """The ranges that the cache says it has, as byte_ranges.pairs gives them; asking counts as
+        using the pack."""
         self._used.add(pack)
+        # In this order: what a flush takes from the one is in the other already.
         unrecorded = self._unrecorded.get(pack)
-        if unrecorded is not None and byte_ranges.covers(unrecorded, start, end):
-            return True
         row = self._index.load_ranges(pack)
-        if unrecorded is not None:
-            row = byte_ranges.union(row, unrecorded)
-        return byte_ranges.covers(row, start, end)
+        return byte_ranges.pairs(row if unrecorded is None else byte_ranges.union(row, unrecorded))
 
     def keep(self, pack: PackName, start: int, content: bytes | memoryview) -> bool:
         """Write verified bytes. False where there is no room: they are then served uncached."""
@@ -101,16 +108,22 @@ class PackCache:
             )
             try:
                 _write_all(descriptor, start, content)
+                return self._note_kept(pack, start, len(content), descriptor)
             finally:
                 os.close(descriptor)
         except OSError as error:
             self._say_full(error.strerror or str(error))
             return False
+
+    def _note_kept(self, pack: PackName, start: int, length: int, descriptor: int) -> bool:
         with self._lock:
+            if os.fstat(descriptor).st_nlink == 0:
+                # Evicted while it was being written: the bytes went with the file.
+                return False
             row = self._unrecorded.get(pack, byte_ranges.EMPTY)
-            self._unrecorded[pack] = byte_ranges.add(row, start, start + len(content))
-            self.kept_bytes += len(content)
-            self._bytes_until_check -= len(content)
+            self._unrecorded[pack] = byte_ranges.add(row, start, start + length)
+            self.kept_bytes += length
+            self._bytes_until_check -= length
         return True
 
     def adopt(self, pack: PackName, source: Path) -> None:
@@ -136,28 +149,40 @@ class PackCache:
                 self._unrecorded[pack] = rest
         try:
             self._index.drop_range(pack, start, start + length)
-        except LocalDiskFull as error:
+        except StoreError as error:
             self._say_full(str(error))
 
     def flush(self) -> None:
-        """Bring the tables up to date with the files, and evict if the budget is used up."""
+        """Bring the tables up to date with the files, and evict if the budget is used up. Where
+        the disk does not let it, nobody suffers but the cache."""
         with self._lock:
-            added, self._unrecorded = self._unrecorded, {}
+            added = dict(self._unrecorded)
             used, self._used = self._used - added.keys(), set()
             check = self._bytes_until_check <= 0
             if check:
                 self._bytes_until_check = _BYTES_BETWEEN_CHECKS
-        now = int(time.time())
+        try:
+            self._record(added, used, int(time.time()))
+            if check:
+                self.evict()
+        except (StoreError, OSError) as error:
+            self._say_full(str(error))
+
+    def _record(self, added: dict[PackName, bytes], used: set[PackName], now_seconds: int) -> None:
         try:
             if added:
-                self._index.keep_ranges(added, now)
+                self._index.keep_ranges(added, now_seconds)
             if used:
-                self._index.keep_uses(used, now)
+                self._index.keep_uses(used, now_seconds)
         except LocalDiskFull as error:
-            # The ranges are lost to the tables, not to anybody's eyes: they are fetched again.
+            # Still in memory, and written by a later flush; until then evicting is what helps.
             self._say_full(str(error))
-        if check:
-            self.evict()
+            return
+        with self._lock:
+            for pack, row in added.items():
+                # What was kept or dropped meanwhile stays for the next time.
+                if self._unrecorded.get(pack) == row:
+                    del self._unrecorded[pack]
 
     def evict(self) -> list[PackUse]:
         """Drop the least recently used packs until the cache fits; what was dropped."""
@@ -166,14 +191,28 @@ class PackCache:
                 flock(lock, LOCK_EX | LOCK_NB)
             except BlockingIOError:
                 return []
-            plan = plan_eviction(self._index.load_uses(), self._budget_bytes, self._disk())
+            plan = plan_eviction(self._load_uses(), self._budget_bytes, self._disk())
             self._remove(use.pack for use in plan)
         return plan
+
+    def _load_uses(self) -> list[PackUse]:
+        """Every pack on the disk, also those that a crash left there before they had rows."""
+        uses = self._index.load_uses()
+        known = {use.pack for use in uses}
+        for path in self._folder.glob("??/*"):
+            if path.name not in known and is_pack_name(path.name):
+                with suppress(FileNotFoundError):
+                    status = path.stat()
+                    size = status.st_blocks * _STAT_BLOCK_BYTES
+                    uses.append(PackUse(PackName(path.name), int(status.st_mtime), size))
+        return uses
 
     def _remove(self, packs: Iterable[PackName]) -> None:
         gone = []
         for pack in packs:
-            self.path_of(pack).unlink(missing_ok=True)
+            with self._lock:
+                self.path_of(pack).unlink(missing_ok=True)
+                self._unrecorded.pop(pack, None)
             gone.append(pack)
         self._index.forget_cached(gone)
 

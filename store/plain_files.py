@@ -5,7 +5,6 @@ without a name in the cache folder, so that no reader has all of it in memory.
 """
 
 import os
-import subprocess
 import tempfile
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from store.concurrency import DISK_READS, GIT_READS
 from store.directories import MAX_SYMLINK_BYTES, Entry
 from store.errors import GitError, StoreError
 from store.git import GitRepository
+from store.git_command import run_git
 from store.memory_cache import MemoryCache
 
 _SMALL_BYTES = 8 << 20
@@ -84,14 +84,9 @@ class PlainFiles:
         os.unlink(name)
         spooled = _Spooled(descriptor)
         # git streams large blobs; libgit2 would hold the whole of one in memory.
-        completed = subprocess.run(
-            ["git", "cat-file", "blob", entry.git_id],
-            cwd=self._repository.paths.git_dir,
-            stdin=subprocess.DEVNULL,
-            stdout=descriptor,
-            stderr=subprocess.PIPE,
-            check=False,
-        )
-        if completed.returncode or os.fstat(descriptor).st_size != entry.size:
-            raise GitError(f"git cannot give the object {entry.git_id}: {completed.stderr[:200]!r}")
+        git_dir = self._repository.paths.git_dir
+        blob = [f"--git-dir={git_dir}", "cat-file", "blob", entry.git_id]
+        run_git(blob, cwd=git_dir, stdout=descriptor)
+        if os.fstat(descriptor).st_size != entry.size:
+            raise GitError(f"git gives another length of the object {entry.git_id} than it said")
         return spooled

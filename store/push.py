@@ -4,6 +4,7 @@ The manifest is the commit point: it is written last, so a push that stops anywh
 packs that nothing names yet, and never a commit that is named but incomplete.
 """
 
+import logging
 import time
 import uuid
 from collections import defaultdict
@@ -31,6 +32,8 @@ from store.remote import FORMAT_KEY, PACKS_PREFIX, Remote, index_key, pack_key
 from store.remote_format import RemoteFormat, encode_remote_format
 from store.remote_index import IndexedPack, encode_index, index_hash
 from store.staging import Staging
+
+log = logging.getLogger(__name__)
 
 _UPLOADS_AT_ONCE = 8
 _MANIFESTS_AT_ONCE = 16
@@ -85,13 +88,19 @@ class PushPlan:
         Raises StoreError; what was uploaded by then is found and used by the next push.
         """
         if not self.commits:
+            # A push whose last answer was lost has left its packs staged.
+            await trio.to_thread.run_sync(self._settle, limiter=TABLE_WRITES)
             return PushSummary(0, 0, 0)
-        written = await self._write_loose_chunks()
+        try:
+            written = await self._write_loose_chunks()
+        except ChunkMissing:
+            _have_added_again(self.context, self.holdings)
+            raise
         packs = [*self.whole_packs, *written]
         size = self.whole_bytes + sum(summary.size for summary in written.values())
         await self._upload(packs, progress_to(size))
         await self._write_manifests()
-        await trio.to_thread.run_sync(self._settle, frozenset(packs), limiter=TABLE_WRITES)
+        await trio.to_thread.run_sync(self._settle, limiter=TABLE_WRITES)
         return PushSummary(len(self.commits), len(packs), size)
 
     async def _write_loose_chunks(self) -> dict[PackName, PackSummary]:
@@ -161,16 +170,20 @@ class PushPlan:
         )
         index.keep_manifest(store, manifest.repository, commit, raw)
 
-    def _settle(self, uploaded: frozenset[PackName]) -> None:
+    def _settle(self) -> None:
         """Staged packs that the remote now has become part of the cache, or go."""
         staging = self.context.staging
         for staged in staging.packs():
-            _, table = staging.load_table(staged.name)
+            try:
+                _, table = staging.load_table(staged.name)
+            except StoreError as error:
+                log.warning("a staged pack cannot be read and stays: %s", error)
+                continue
             places = self.holdings.load_places([entry.chunk for entry in table])
             if None in places:
                 continue
             in_place = self.context.remote.local_path(pack_key(staged.name)) is not None
-            if staged.name in uploaded and not in_place:
+            if staged.name in self.holdings.pack_sizes and not in_place:
                 self.context.cache.adopt(staged.name, staging.path_of(staged.name))
             staging.remove(staged.name, table)
         self.context.cache.flush()
@@ -188,13 +201,30 @@ async def plan_push(context: PushContext, commits: Sequence[Commit]) -> PushPlan
     store = await context.catalog.fetch_all_indexes()
     if store is None:
         raise StoreError(f"{context.remote.url} lost its format object; push again")
+    context.catalog.index.keep_pushed_commits(store, context.repository, set(pushed))
     listed = await context.remote.list_objects(
         PACKS_PREFIX, timeout_seconds=context.timeout_seconds
     )
     sizes = {PackName(info.key.rsplit("/", 1)[-1]): info.size for info in listed}
     holdings = RemoteHoldings(store, sizes, context.catalog.index)
-    missing = await context.trees.collect_missing(new, holdings)
+    try:
+        return await _plan(context, new, holdings)
+    except ChunkMissing:
+        _have_added_again(context, holdings)
+        raise
+
+
+def _have_added_again(context: PushContext, holdings: RemoteHoldings) -> None:
+    """Have the next `add` read every file and stage what was lost. Only after the attempt to heal
+    it from here: the places in lost packs are those in the cache, too."""
     holdings.forget_unsound()
+    context.staging.forget_file_stats()
+
+
+async def _plan(
+    context: PushContext, new: tuple[Commit, ...], holdings: RemoteHoldings
+) -> PushPlan:
+    missing = await context.trees.collect_missing(new, holdings)
     whole = _choose_whole_packs(context.staging, missing, holdings)
     covered = {entry.chunk for table in whole.values() for entry in table}
     loose = {chunk: wanted for chunk, wanted in missing.items() if chunk not in covered}
@@ -245,7 +275,9 @@ async def _read_from_any(sources: Sequence[ChunkSource], chunk: ChunkId, wanted:
             except StoreError as error:
                 causes.append(error)
     cause = causes[0] if causes else None
-    raise ChunkMissing(f"the data of {wanted} cannot be read: {cause}") from cause
+    raise ChunkMissing(
+        f"the data of {wanted} cannot be read: {cause}; revfs add it again where the file still is"
+    ) from cause
 
 
 async def _ensure_format(context: PushContext) -> None:

@@ -44,7 +44,7 @@ class RemoteHoldings:
 
     def forget_unsound(self) -> None:
         """Drop what is known of chunks in packs that turned out absent or wrong, so that `add`
-        stages them anew."""
+        stages them anew. Nothing of them can be read from the cache after that."""
         for pack, sound in self._sound.items():
             if not sound:
                 self.index.forget_chunks(self.store, pack)
@@ -87,7 +87,12 @@ class TreeContents:
         for batch in _batches(self._new_pointers(commits)):
             wanted: dict[ChunkId, Wanted] = {}
             for pointer, where in batch:
-                await self._add_chunks(pointer, where, wanted)
+                try:
+                    await self._add_chunks(pointer, where, wanted)
+                except ChunkMissing:
+                    # So that it is known what packs they were in.
+                    holdings.load_places(list(wanted))
+                    raise
             places = holdings.load_places(list(wanted))
             for (chunk, why), place in zip(wanted.items(), places, strict=True):
                 if place is None:
@@ -121,9 +126,10 @@ class TreeContents:
                 return await reader.read_chunk_list(pointer)
             except StoreError as error:
                 errors.append(error)
-        raise ChunkMissing(f"the chunk list of {where} is not to be had: {errors[0]}") from errors[
-            0
-        ]
+        raise ChunkMissing(
+            f"the chunk list of {where} is not to be had: {errors[0]}; "
+            "revfs add it again where the file still is"
+        ) from errors[0]
 
     async def collect_packs(
         self, tree: bytes, holdings: RemoteHoldings, known: dict[bytes, frozenset[PackName]]

@@ -5,6 +5,7 @@ threads; what comes out is in the order of the files, with a bounded number of b
 """
 
 import os
+import stat
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -142,14 +143,19 @@ class _opened:  # noqa: N801 - reads as the context that it is
         except OSError as error:
             raise PathNotFound(f"{self._shown} cannot be read: {error.strerror}") from error
         self._status = os.fstat(self.stream.fileno())
+        if not stat.S_ISREG(self._status.st_mode):
+            self.stream.close()
+            raise PathRefused(f"{self._shown} is not a plain file any more")
         if wait_until_settled(self._status):
             self._status = os.fstat(self.stream.fileno())
 
     def __enter__(self) -> "_opened":
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
         self.stream.close()
+        if isinstance(error, OSError):
+            raise PathNotFound(f"{self._shown} cannot be read: {error.strerror}") from error
 
     def check_unchanged(self) -> os.stat_result:
         """The stat of what was read. Raises PathRefused if it changed under the reading."""

@@ -5,6 +5,7 @@ tables; whoever finds a pack without rows reads its own table and adds them. `st
 the tables are an index to it.
 """
 
+import logging
 import os
 import struct
 from collections.abc import Iterator, Sequence
@@ -15,11 +16,13 @@ from pathlib import Path
 from typing import IO, Any, BinaryIO
 
 from store.cache_index import PackPlace, pack_place, parse_place
-from store.errors import Busy, LocalDiskFull, StoreError
+from store.errors import Busy, LocalDiskFull, MalformedObject, StoreError
 from store.ids import ChunkId, PackName, is_pack_name, new_pack_name
 from store.local_folders import make_private_folder
 from store.packs import PackKind, PackSummary, PackTable, PackWriter, load_pack_table
 from store.tables import Tables, is_no_space
+
+log = logging.getLogger(__name__)
 
 _TEMPORARY_SUFFIX = ".part"
 _PACK = struct.Struct("<Q")
@@ -125,13 +128,25 @@ class Staging:
         self._tables.delete_many("chunks", [key for key, row in rows if row.startswith(raw_name)])
         self.path_of(pack).unlink(missing_ok=True)
 
+    def forget_file_stats(self) -> None:
+        """Have the next `add` read every file again, whatever its stat says."""
+        self._tables.delete_many("files", self._tables.scan_keys("files"))
+
     def _reconcile(self) -> None:
-        present = {path.name for path in self._folder.iterdir() if is_pack_name(path.name)}
+        # The rows first: a pack is named in them after it stands in the folder, so one that another
+        # process finishes meanwhile never looks like one that is gone.
         known = {staged.name for staged in self.packs()}
+        present = {path.name for path in self._folder.iterdir() if is_pack_name(path.name)}
         for name in sorted(present - known):
             path = self._folder / name
-            _, table = load_pack_table(path)
-            self.take_in(PackName(name), table, path.stat().st_size)
+            try:
+                _, table = load_pack_table(path)
+                self.take_in(PackName(name), table, path.stat().st_size)
+            except FileNotFoundError:
+                # Another process pushed it meanwhile.
+                continue
+            except MalformedObject as error:
+                log.warning("a staged pack is damaged and not used: %s", error)
         for name in sorted(known - present):
             self.remove(PackName(name))
 

@@ -7,6 +7,7 @@ and long writes are split so that no other process waits for a lock longer than 
 
 import errno
 import logging
+import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
@@ -26,6 +27,13 @@ _MAX_READERS = 1024
 _READER_CHECK_SECONDS = 300.0
 # About 20 ms of puts: the most that another writer may have to wait for one batch.
 _ROWS_PER_TRANSACTION = 8192
+
+_DAMAGES = (
+    lmdb.CorruptedError,
+    lmdb.InvalidError,
+    lmdb.PageNotFoundError,
+    lmdb.VersionMismatchError,
+)
 
 Row = tuple[bytes, bytes]
 T = TypeVar("T")
@@ -51,11 +59,15 @@ class Tables:
                 writemap=False,
                 metasync=False,
             )
-            self._tables = {name: self._environment.open_db(name.encode()) for name in names}
         except lmdb.Error as error:
             raise _translate(error, folder) from error
-        self._reader_checked = time.monotonic()
-        self._environment.reader_check()
+        try:
+            _fill_up(self._environment, folder)
+            self._tables = {name: self._environment.open_db(name.encode()) for name in names}
+            self._free_dead_readers()
+        except lmdb.Error as error:
+            self._environment.close()
+            raise _translate(error, folder) from error
 
     def close(self) -> None:
         """Let go of the environment; no call may follow."""
@@ -160,6 +172,18 @@ class Tables:
         self._reader_checked = time.monotonic()
 
 
+def _fill_up(environment: lmdb.Environment, folder: Path) -> None:
+    """Make a file that was cut short as long as its pages in use. They are read through a memory
+    map, where a page of zeros is an error and a page beyond the end kills the process."""
+    path = folder / "data.mdb"
+    # Under the writers' lock, so that the file and what is said of it belong together.
+    with environment.begin(write=True):
+        used_bytes = (environment.info()["last_pgno"] + 1) * environment.stat()["psize"]
+        if path.stat().st_size < used_bytes:
+            # By its name: to open and close it here would drop the locks of this process.
+            os.truncate(path, used_bytes)
+
+
 def _batches(items: Iterable[T]) -> Iterator[list[T]]:
     remaining = iter(items)
     while batch := list(islice(remaining, _ROWS_PER_TRANSACTION)):
@@ -197,7 +221,8 @@ def _translate(error: lmdb.Error, folder: Path) -> StoreError:
     full = ("Input/output error", "No space left", "Disk quota", "No such device")
     if isinstance(error, lmdb.MapFullError | lmdb.DiskError) or any(word in text for word in full):
         return LocalDiskFull(f"no room to write in {folder} ({text})")
-    return CacheUnusable(f"the tables in {folder} cannot be used ({text})")
+    advice = "; remove that folder, it is made anew" if isinstance(error, _DAMAGES) else ""
+    return CacheUnusable(f"the tables in {folder} cannot be used ({text}){advice}")
 
 
 def is_no_space(error: OSError) -> bool:

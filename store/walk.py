@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from store.directories import refusal_of_name
 from store.errors import PathNotFound, PathRefused
 from store.local_folders import mounted_file_systems
 from store.tracked_patterns import UNTRACKED_NAMES
@@ -46,17 +47,36 @@ def _resolve(top: bytes, cwd: Path, path: Path) -> Argument:
     if inside is None:
         raise PathRefused(f"{path} is outside the work tree {os.fsdecode(top)}")
     parts = inside.split(b"/") if inside else []
-    if b".git" in parts:
-        raise PathRefused(f"{path} is inside a git directory")
-    for depth in range(1, len(parts)):
-        if os.path.islink(os.path.join(top, *parts[:depth])):
-            raise PathRefused(f"{path} lies beyond a symbolic link; add the link or its target")
+    _require_own_path(top, parts, path)
     try:
         return Argument(inside, os.lstat(os.path.join(top, inside)))
     except FileNotFoundError:
         return Argument(inside, None)
     except OSError as error:
         raise PathNotFound(f"{path}: {error.strerror}") from error
+
+
+def _require_own_path(top: bytes, parts: Sequence[bytes], path: Path) -> None:
+    """Refuse what git would not see as a file of this work tree."""
+    if b".git" in parts:
+        raise PathRefused(f"{path} is inside a git directory")
+    for depth in range(1, len(parts)):
+        if os.path.islink(os.path.join(top, *parts[:depth])):
+            raise PathRefused(f"{path} lies beyond a symbolic link; add the link or its target")
+    place, mounts = top, _mounted_revisions()
+    for part in parts:
+        _require_name(part, path)
+        place = os.path.join(place, part)
+        if place in mounts:
+            raise PathRefused(f"{path} is in a mounted revision")
+        if not os.path.islink(place) and os.path.lexists(os.path.join(place, b".git")):
+            raise PathRefused(f"{path} is in a git repository of its own")
+
+
+def _require_name(name: bytes, path: Path | str) -> None:
+    reason = refusal_of_name(name)
+    if reason is not None:
+        raise PathRefused(f"{path} cannot be added: its name {reason}, as git sees it")
 
 
 def _relative(top: bytes, absolute: bytes) -> bytes | None:
@@ -89,6 +109,7 @@ def _walk_folder(top: bytes, folder: bytes, mounts: frozenset[bytes]) -> Iterato
     for path, entry in _scan(top, folder):
         if entry.name in UNTRACKED_NAMES or entry.name == b".git":
             continue
+        _require_name(entry.name, _shown(path))
         status = _stat(path, entry)
         if stat.S_ISDIR(status.st_mode):
             absolute = os.path.join(top, path)

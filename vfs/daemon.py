@@ -2,7 +2,9 @@
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 from store.errors import StoreError
@@ -35,9 +37,27 @@ def run_in_background(work: Callable[[Ready], None], log: Path) -> None:
         raise StoreError(f"the mount's process ended before it was ready; its log is {log}")
 
 
+class _Line:
+    """The pipe to the parent, for one word: after that its descriptor's number may be another
+    file's."""
+
+    def __init__(self, sender: int) -> None:
+        self._sender: int | None = sender
+
+    def tell(self, word: bytes) -> None:
+        """Send the word and hang up. Raises BrokenPipeError where nobody waits for it."""
+        sender, self._sender = self._sender, None
+        if sender is not None:
+            try:
+                os.write(sender, word)
+            finally:
+                os.close(sender)
+
+
 def _become_daemon(work: Callable[[Ready], None], sender: int, log: Path) -> None:
     """The child's half: never returns."""
     code = 1
+    line = _Line(sender)
     try:
         os.setsid()
         # The second fork leaves a process that can never get a terminal.
@@ -46,29 +66,36 @@ def _become_daemon(work: Callable[[Ready], None], sender: int, log: Path) -> Non
         _redirect(log)
         os.chdir("/")
         os.umask(0o077)
-
-        def ready() -> None:
-            os.write(sender, _READY)
-            os.close(sender)
-
-        work(ready)
+        work(partial(line.tell, _READY))
         code = 0
-    except StoreError as error:
-        _tell(sender, str(error))
     except BaseException as error:
-        _tell(sender, f"the mount failed: {error!r}; its log is {log}")
-        sys.excepthook(type(error), error, error.__traceback__)
+        _explain(line, error, log)
     finally:
         sys.stderr.flush()
         os._exit(code)
 
 
-def _tell(sender: int, words: str) -> None:
-    try:
-        os.write(sender, _FAILED + words.encode(errors="replace"))
-    except OSError:
-        # The parent was told that all is ready; the log has the rest.
-        print(f"revfs: {words}", file=sys.stderr)
+def _explain(line: _Line, error: BaseException, log: Path) -> None:
+    """Say why the work ended, in the log and, where it waits for a word, to the parent."""
+    expected = [part for part in _leaves(error) if isinstance(part, StoreError)]
+    if expected:
+        words = str(expected[0])
+    else:
+        words = f"the mount failed: {next(_leaves(error))!r}; its log is {log}"
+        sys.excepthook(type(error), error, error.__traceback__)
+    print(f"revfs: {words}", file=sys.stderr)
+    # Whoever started this may be gone.
+    with suppress(OSError):
+        line.tell(_FAILED + words.encode(errors="replace"))
+
+
+def _leaves(error: BaseException) -> Iterator[BaseException]:
+    """The errors in a group of groups, which is how trio hands them over."""
+    if isinstance(error, BaseExceptionGroup):
+        for part in error.exceptions:
+            yield from _leaves(part)
+    else:
+        yield error
 
 
 def _redirect(log: Path) -> None:

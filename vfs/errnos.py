@@ -7,7 +7,9 @@ import errno
 
 from store.errors import StoreError
 from vfs.errors import (
+    FailedJustNow,
     IsADirectory,
+    NameTooLong,
     NoSuchName,
     NotADirectory,
     NotASymlink,
@@ -17,11 +19,13 @@ from vfs.errors import (
 
 _ERRNOS: dict[type[Exception], int] = {
     NoSuchName: errno.ENOENT,
+    NameTooLong: errno.ENAMETOOLONG,
     NotADirectory: errno.ENOTDIR,
     IsADirectory: errno.EISDIR,
     NotASymlink: errno.EINVAL,
     StaleInode: errno.ESTALE,
     ReadOnly: errno.EROFS,
+    FailedJustNow: errno.EIO,
     StoreError: errno.EIO,
 }
 

@@ -9,6 +9,10 @@ class NoSuchName(RequestError):
     """No entry of that name in that directory."""
 
 
+class NameTooLong(RequestError):
+    """A name that no directory can hold."""
+
+
 class NotADirectory(RequestError):
     """An operation on directories was asked of something else."""
 
@@ -27,3 +31,7 @@ class StaleInode(RequestError):
 
 class ReadOnly(RequestError):
     """A change was asked for."""
+
+
+class FailedJustNow(RequestError):
+    """The kernel's second try of a read that failed a moment ago and was logged then."""

@@ -4,22 +4,20 @@ Requests are without state: an inode number says which entry is meant, a file ha
 number. Only `read` may touch the network, and answers within its deadline.
 """
 
-import logging
 from collections.abc import Iterator
 from typing import NamedTuple
 
 import trio
 
 from store.contents import ContentReader
-from store.directories import FOLDER_KINDS, TRACKED_KINDS, Entry, Kind
+from store.directories import FOLDER_KINDS, MAX_NAME_BYTES, TRACKED_KINDS, Entry, Kind
 from store.errors import StoreError
 from store.plain_files import PlainFiles
 from vfs.attributes import Attributes, attributes_of
-from vfs.errors import IsADirectory, NoSuchName, NotASymlink
+from vfs.errors import FailedJustNow, IsADirectory, NameTooLong, NoSuchName, NotASymlink
+from vfs.failed_reads import FailedReads
 from vfs.inodes import inode_of
 from vfs.tree import RevisionTree
-
-log = logging.getLogger(__name__)
 
 # "." and ".." come before the entries of a directory.
 _DOT_ENTRIES = 2
@@ -48,6 +46,7 @@ class RevisionFilesystem:
         self._contents = contents
         self._plain_files = plain_files
         self._timeout_seconds = timeout_seconds
+        self._failures = FailedReads()
         self._reads_under_way = 0
         self._ending = False
 
@@ -56,7 +55,10 @@ class RevisionFilesystem:
         return attributes_of(inode, await self._tree.load_entry(inode))
 
     async def lookup(self, parent: int, name: bytes) -> Attributes:
-        """The attributes of the entry of that name. Raises NoSuchName, NotADirectory."""
+        """The attributes of the entry of that name. Raises NoSuchName, NameTooLong,
+        NotADirectory."""
+        if len(name) > MAX_NAME_BYTES:
+            raise NameTooLong(name)
         number, directory = await self._tree.load_directory_of(parent)
         if name in (b".", b".."):
             return await self.get_attributes(
@@ -100,18 +102,19 @@ class RevisionFilesystem:
         """
         if self._ending:
             raise StoreError("the mount is being taken down")
+        if self._failures.covers(inode, offset, trio.current_time()):
+            raise FailedJustNow(inode)
         entry = await self._tree.load_entry(inode)
         self._reads_under_way += 1
         try:
             with trio.fail_after(self._timeout_seconds):
                 return await self._read_entry(entry, offset, size)
-        except trio.TooSlowError as error:
-            cause = f"no bytes within {self._timeout_seconds:g} s"
-            await self._log_failure(inode, cause)
-            raise StoreError(cause) from error
-        except StoreError as error:
-            await self._log_failure(inode, str(error))
-            raise
+        except (trio.TooSlowError, StoreError) as error:
+            self._failures.note(inode, offset, size, trio.current_time())
+            cause = str(error)
+            if isinstance(error, trio.TooSlowError):
+                cause = f"no bytes within {self._timeout_seconds:g} s of {entry.raw_id.hex()}"
+            raise StoreError(await self._failure(inode, cause)) from error
         finally:
             self._reads_under_way -= 1
 
@@ -135,6 +138,6 @@ class RevisionFilesystem:
             raise IsADirectory(entry.name)
         return await self._plain_files.read(entry, offset, size)
 
-    async def _log_failure(self, inode: int, cause: str) -> None:
+    async def _failure(self, inode: int, cause: str) -> str:
         path = (await self._tree.load_path(inode)).decode("utf-8", "backslashreplace")
-        log.error("reading %s failed: %s", path, cause)
+        return f"reading {path} failed: {cause}"

@@ -52,8 +52,11 @@ def _answering(handler: Handler[P, R]) -> Handler[P, R]:
             return await handler(self, *args, **kwargs)
         except pyfuse3.FUSEError:
             raise
-        except (RequestError, StoreError) as error:
+        except RequestError as error:
             log.debug("%s%r: %r", handler.__name__, args, error)
+            raise pyfuse3.FUSEError(errno_of(error)) from error
+        except StoreError as error:
+            log.error("%s: %s", handler.__name__, error)
             raise pyfuse3.FUSEError(errno_of(error)) from error
         except Exception as error:
             log.exception("%s failed in a way that it should not", handler.__name__)

@@ -9,13 +9,14 @@ import os
 import signal
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 from store.errors import StoreError
 from store.ids import hash_bytes
 from store.local_folders import make_private_folder
-from vfs.mountpoints import detach, is_mounted
+from vfs.mountpoints import detach, is_mounted, real_place
 
 _END_SECONDS = 6.0
 _POLL_SECONDS = 0.02
@@ -95,15 +96,17 @@ def unmount(records: MountRecords, mountpoint: Path) -> None:
 
     Raises StoreError where nothing is mounted, or it does not end.
     """
-    place = Path(os.path.realpath(mountpoint.parent)) / mountpoint.name
+    place = real_place(mountpoint)
     record = records.load(place)
     if record is not None and record.is_alive():
-        os.kill(record.pid, signal.SIGTERM)
+        with suppress(ProcessLookupError):
+            os.kill(record.pid, signal.SIGTERM)
         _wait_for_end(record)
-    elif is_mounted(place):
-        detach(place)
-    else:
+    elif not is_mounted(place):
         raise StoreError(f"no revision is mounted on {place}; revfs mounts lists those that are")
+    # Still there where its process was killed, before or just now.
+    if is_mounted(place):
+        detach(place)
     records.remove(place)
 
 

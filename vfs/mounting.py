@@ -4,8 +4,8 @@ import logging
 import os
 import resource
 import signal
-from collections.abc import Awaitable, Callable
-from contextlib import suppress
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -46,16 +46,18 @@ def serve_mount(request: MountRequest, ready: Ready) -> None:
     """Mount, call `ready` when the mount answers, and serve until it is taken down or this process
     is told to end. Raises StoreError where the mount cannot be made."""
     _raise_file_limit()
-    with LocalStore(request.settings, to_write=False) as local:
-        revision = local.repository.resolve(request.revision)
-        trio.run(_serve, request, local, revision, ready)
-    remove_default_mountpoint(request.settings.paths, request.mountpoint)
+    try:
+        with LocalStore(request.settings, to_write=False) as local:
+            revision = local.repository.resolve(request.revision)
+            trio.run(_serve, request, local, revision, ready)
+    finally:
+        remove_default_mountpoint(request.settings.paths, request.mountpoint)
 
 
 async def _serve(
     request: MountRequest, local: LocalStore, revision: Revision, ready: Ready
 ) -> None:
-    async with open_reading(local, revision.commit) as reading:
+    async with _signals() as told_to_end, open_reading(local, revision.commit) as reading:
         filesystem = RevisionFilesystem(
             RevisionTree(local.directories, revision.tree),
             reading.contents,
@@ -70,7 +72,7 @@ async def _serve(
         )
         try:
             await _serve_mounted(
-                _Serving(request, local, revision, reading, filesystem), mount, ready
+                _Serving(request, local, revision, reading, filesystem, told_to_end), mount, ready
             )
         finally:
             mount.close()
@@ -86,6 +88,26 @@ class _Serving:
     revision: Revision
     reading: Reading
     filesystem: RevisionFilesystem
+    told_to_end: trio.Event
+
+
+@asynccontextmanager
+async def _signals() -> AsyncIterator[trio.Event]:
+    """An event that the first signal to end sets. Later ones change nothing, so that an impatient
+    second one does not cut the unmounting short."""
+    told = trio.Event()
+
+    async def listen(*, task_status: trio.TaskStatus[None]) -> None:
+        with trio.open_signal_receiver(*_SIGNALS) as signals:
+            task_status.started()
+            async for number in signals:
+                log.info("ending on signal %d", number)
+                told.set()
+
+    async with trio.open_nursery() as nursery:
+        await nursery.start(listen)
+        yield told
+        nursery.cancel_scope.cancel()
 
 
 async def _serve_mounted(serving: _Serving, mount: Mount, ready: Ready) -> None:
@@ -97,7 +119,9 @@ async def _serve_mounted(serving: _Serving, mount: Mount, ready: Ready) -> None:
             nursery.cancel_scope.cancel()
 
         async def end_on_signal() -> None:
-            await _wait_until_told_to_end(serving.filesystem)
+            await serving.told_to_end.wait()
+            with trio.move_on_after(_GRACE_SECONDS):
+                await serving.filesystem.finish_reads()
 
         async def keep_record() -> None:
             await _keep_record(serving, ready)
@@ -105,15 +129,17 @@ async def _serve_mounted(serving: _Serving, mount: Mount, ready: Ready) -> None:
         nursery.start_soon(first_to_end, mount.serve)
         nursery.start_soon(first_to_end, end_on_signal)
         nursery.start_soon(keep_record)
+        nursery.start_soon(_learn_commit, serving.reading)
 
 
-async def _wait_until_told_to_end(filesystem: RevisionFilesystem) -> None:
-    with trio.open_signal_receiver(*_SIGNALS) as signals:
-        async for number in signals:
-            log.info("ending on signal %d", number)
-            break
-    with trio.move_on_after(_GRACE_SECONDS):
-        await filesystem.finish_reads()
+async def _learn_commit(reading: Reading) -> None:
+    """Have the index at hand before the first read, which says what is wrong if something is."""
+    try:
+        await reading.source.learn_commit()
+    except StoreError as error:
+        log.debug("the remote was not asked ahead of the first read: %s", error)
+    except Exception:
+        log.exception("asking the remote ahead of the first read failed as it should not")
 
 
 async def _keep_record(serving: _Serving, ready: Ready) -> None:
@@ -129,15 +155,18 @@ async def _keep_record(serving: _Serving, ready: Ready) -> None:
     try:
         while True:
             await trio.sleep(_RECORD_SECONDS)
-            fetched = _fetched_bytes(serving.reading)
-            if fetched != record.fetched_bytes:
-                record = replace(record, fetched_bytes=fetched, store=_store_of(serving))
-                with suppress(OSError):
-                    # A full disk must not end the mount for the sake of a counter.
+            # A full disk must not end the mount for the sake of a counter or a hint.
+            with suppress(OSError, StoreError):
+                fetched = _fetched_bytes(serving.reading)
+                if fetched != record.fetched_bytes:
+                    record = replace(record, fetched_bytes=fetched, store=_store_of(serving))
                     records.write(record)
-            await trio.to_thread.run_sync(serving.local.directories.save, limiter=GIT_READS)
+                await trio.to_thread.run_sync(serving.local.directories.save, limiter=GIT_READS)
     finally:
-        records.remove(mountpoint)
+        found = records.load(mountpoint)
+        if found is not None and found.pid == record.pid:
+            # Else it is that of a mount that took the place of this one, detached but in use.
+            records.remove(mountpoint)
 
 
 def _record(serving: _Serving) -> MountRecord:

@@ -13,6 +13,12 @@ from store.walk import MOUNT_TYPE
 _UNMOUNT_SECONDS = 10
 
 
+def real_place(mountpoint: Path) -> Path:
+    """The mountpoint as the kernel names it. A mount itself is not looked at: nobody may answer."""
+    place = Path(os.path.realpath(mountpoint.parent)) / mountpoint.name
+    return place if is_mounted(place) else Path(os.path.realpath(place))
+
+
 def is_mounted(mountpoint: Path) -> bool:
     """Whether a revision is mounted there, alive or dead. Never touches the mount itself."""
     return (str(mountpoint), MOUNT_TYPE) in mounted_file_systems()
@@ -21,7 +27,8 @@ def is_mounted(mountpoint: Path) -> bool:
 def is_dead(mountpoint: Path) -> bool:
     """Whether what is mounted there has lost its process."""
     try:
-        os.stat(mountpoint)
+        # Not stat: the kernel remembers the attributes of a dead mount's root for ever.
+        os.statvfs(mountpoint)
     except OSError as error:
         return error.errno in (errno.ENOTCONN, errno.ECONNABORTED)
     return False
@@ -53,13 +60,11 @@ def prepare(mountpoint: Path, paths: RepositoryPaths, cache_directory: Path) -> 
     Raises PathRefused where it is missing, no folder, not empty, mounted already, or inside the
     cache or the git directory.
     """
-    # Only the folder above is resolved: a dead mount cannot be looked at itself.
-    place = Path(os.path.realpath(mountpoint.parent)) / mountpoint.name
+    place = real_place(mountpoint)
     if is_mounted(place):
         if not is_dead(place):
             raise PathRefused(f"{place} is mounted already; revfs unmount it first")
         detach(place)
-    place = Path(os.path.realpath(place))
     if not place.is_dir():
         what = "is not a folder" if place.exists() else "does not exist; make the folder first"
         raise PathRefused(f"the mountpoint {place} {what}")
@@ -74,12 +79,16 @@ def prepare(mountpoint: Path, paths: RepositoryPaths, cache_directory: Path) -> 
 def default_mountpoint(paths: RepositoryPaths, revision: str) -> Path:
     """`mnt/<revision>` at the top of the work tree, made if missing and kept out of git.
 
-    Raises PathRefused in a bare repository.
+    Raises PathRefused in a bare repository, and where the folder would be made beyond a link.
     """
     if paths.work_tree is None:
         raise PathRefused("a bare repository has no work tree: name a mountpoint")
     name = revision.replace("/", "-").lstrip(".-") or "revision"
     place = paths.work_tree / "mnt" / name
+    for folder in (place.parent, place):
+        # A commit can hold a link, which must not say where things are made.
+        if not is_mounted(folder) and folder.is_symlink():
+            raise PathRefused(f"{folder} is a symbolic link; name a mountpoint")
     if not is_mounted(place):
         place.mkdir(parents=True, exist_ok=True)
     _exclude(paths, "/mnt/")

@@ -425,12 +425,12 @@ def test_what_is_no_endpoint_is_refused(text: str) -> None:
         ("s3://my.bucket-1/a/b c/", RemotePlace(None, "my.bucket-1", "a/b c")),
         ("/data/store", RemotePlace(Path("/data/store"), None, "")),
         ("file:///data/my%20store", RemotePlace(Path("/data/my store"), None, "")),
-        ("../store", RemotePlace(Path("/work/store"), None, "")),
-        ("store", RemotePlace(Path("/work/repository/store"), None, "")),
+        ("../store", RemotePlace(Path("/home/me/store"), None, "")),
+        ("store", RemotePlace(Path("/home/me/repository/store"), None, "")),
     ],
 )
 def test_a_url_names_a_bucket_or_a_folder(url: str, place: RemotePlace) -> None:
-    assert parse_remote_url(url, Path("/work/repository")) == place
+    assert parse_remote_url(url, Path("/home/me/repository")) == place
 
 
 @pytest.mark.parametrize(
@@ -454,4 +454,4 @@ def test_a_url_names_a_bucket_or_a_folder(url: str, place: RemotePlace) -> None:
 )
 def test_any_other_url_is_refused(url: str) -> None:
     with pytest.raises(ConfigError):
-        parse_remote_url(url, Path("/work/repository"))
+        parse_remote_url(url, Path("/home/me/repository"))

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from store import manifests
 from store.errors import MalformedObject, StoreError, UnsupportedVersion
-from store.ids import GitId, PackName, hash_bytes, is_repository_id, new_pack_name
+from store.ids import GitId, PackName, hash_bytes, is_repository_id
 from store.manifests import (
     Manifest,
     encode_manifest,
@@ -23,13 +23,13 @@ COMMIT = GitId("da39a3ee5e6b4b0d3255bfef95601890afd80709")
 MANIFEST = Manifest(
     REPOSITORY,
     COMMIT,
-    tuple(sorted(new_pack_name() for _ in range(2))),
+    tuple(PackName(hash_bytes(text).hex()[:32]) for text in (b"one", b"two")),
     (hash_bytes(b"an index").hex(),),
     (),
     "revfs 0.1.0",
 )
 FIELDS = unseal("manifest", 1, encode_manifest(MANIFEST))
-ULID = new_ulid(1_790_000_000_000)
+ULID = "01M3250V00A24PNE95EJFRMDEX"
 
 
 def hex_names(digits: int) -> st.SearchStrategy[tuple[str, ...]]:
@@ -181,7 +181,7 @@ def test_a_strangers_object_is_no_manifest(key: str) -> None:
     "text",
     [
         "",
-        str(uuid.uuid1()),
+        "910e918e-e71f-11f1-85f8-02fc00000001",
         str(uuid.UUID(int=0)),
         REPOSITORY.replace("-", ""),
         "{" + REPOSITORY + "}",

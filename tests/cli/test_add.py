@@ -1,0 +1,164 @@
+"""`revfs add` as a person meets it: words, exit codes, and a kill at any moment."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from fcntl import LOCK_EX, flock
+from pathlib import Path
+
+import pytest
+
+from cli.main import ExitCode
+from store import add as add_module
+from tests.fakes.repositories import Repository, make_repository, random_bytes
+
+ROOT = Path(__file__).parents[2]
+RUN = "import sys; from cli.main import main; main()"
+
+
+@pytest.fixture(autouse=True)
+def in_no_hurry_for_git(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing here rests on git's view of the work tree."""
+    monkeypatch.setattr(add_module, "wait_for_git", lambda top, changes: list(changes))
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> Repository:
+    return make_repository(tmp_path / "repository")
+
+
+def test_what_was_done_is_said(repository: Repository, capsys: pytest.CaptureFixture[str]) -> None:
+    repository.write("a/one", b"1" * 2048)
+    repository.write("a/two", random_bytes(1024))
+    assert repository.revfs("add", "a") == ExitCode.DONE
+    first = capsys.readouterr()
+    assert first.out.startswith("added 2 files (3 KiB read, ")
+    assert first.err == ""
+    (repository.top / "a/one").unlink()
+    assert repository.revfs("add", "a") == ExitCode.DONE
+    assert capsys.readouterr().out == (
+        "added 0 files (0 B read, 0 B staged), 1 unchanged, 1 removed\n"
+    )
+    assert repository.revfs("-q", "add", "a") == ExitCode.DONE
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize(
+    ("path", "words"),
+    [
+        ("none", "none is not there"),
+        ("..", "outside the work tree"),
+        (".git/config", "inside a git directory"),
+        (".gitattributes", "use git add"),
+        ("pipe", "pipe is a pipe, which cannot be added"),
+    ],
+)
+def test_a_path_that_cannot_be_added_is_one_sentence_and_exit_code_1(
+    repository: Repository, capsys: pytest.CaptureFixture[str], path: str, words: str
+) -> None:
+    os.mkfifo(repository.top / "pipe")
+    repository.write(".gitattributes")
+    repository.write("good")
+    before = repository.staged()
+    assert repository.revfs("add", "good", path) == ExitCode.FAILED
+    err = capsys.readouterr().err
+    assert err.startswith("revfs: ")
+    assert words in err
+    assert err.count("\n") == 1
+    assert repository.staged() == before
+
+
+def test_a_name_in_an_error_cannot_fool_a_terminal(
+    repository: Repository, capsys: pytest.CaptureFixture[str]
+) -> None:
+    os.mkfifo(os.fsencode(repository.top) + b"/a\x1b[2J\xff")
+    assert repository.revfs("add", ".") == ExitCode.FAILED
+    err = capsys.readouterr().err
+    assert "\x1b" not in err
+    assert "x1b[2J" in err
+
+
+def test_without_init_the_way_there_is_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    repository = make_repository(tmp_path / "new", initialised=False)
+    repository.write("a")
+    assert repository.revfs("add", "a") == ExitCode.FAILED
+    assert "run `revfs init`" in capsys.readouterr().err
+    assert repository.staged() == {}
+
+
+def test_a_bare_repository_has_nothing_to_add(
+    repository: Repository, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    repository.git("clone", "--quiet", "--bare", ".", str(tmp_path / "bare"))
+    assert Repository(tmp_path / "bare").revfs("add", "a") == ExitCode.FAILED
+    assert "no work tree" in capsys.readouterr().err
+
+
+def test_no_path_is_a_usage_error(repository: Repository) -> None:
+    assert repository.revfs("add") == ExitCode.USAGE
+
+
+def test_from_a_folder_below_paths_are_relative_to_it(
+    repository: Repository, capsys: pytest.CaptureFixture[str]
+) -> None:
+    repository.write("below/a")
+    repository.write("a")
+    assert Repository(repository.top / "below").revfs("add", "a") == ExitCode.DONE
+    assert b"below/a" in repository.staged()
+    assert b"a" not in repository.staged()
+
+
+def test_two_adds_at_once_are_one_and_a_clear_refusal(
+    repository: Repository, capsys: pytest.CaptureFixture[str]
+) -> None:
+    repository.write("a")
+    assert repository.revfs("add", "a") == ExitCode.DONE
+    with (repository.top / ".git/revfs/add.lock").open("w") as lock:
+        flock(lock, LOCK_EX)
+        assert repository.revfs("add", "a") == ExitCode.FAILED
+        assert "another revfs add is at work" in capsys.readouterr().err
+    assert repository.revfs("add", "a") == ExitCode.DONE
+
+
+def test_an_add_that_is_killed_anywhere_leaves_nothing_that_the_next_one_minds(
+    repository: Repository,
+) -> None:
+    chance = random.Random(7)
+    for number in range(150):
+        repository.write(f"small/{number}", b"%d" % number)
+    repository.write("large", random_bytes(20 << 20))
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-c", RUN, "add", "."]
+    killed = 0
+    for _ in range(5):
+        process = subprocess.Popen(
+            command, cwd=repository.top, env=environment, stdout=subprocess.DEVNULL
+        )
+        try:
+            # No more than an add of this takes: importing it all, reading, and git's second.
+            time.sleep(chance.uniform(0.2, 1.2))
+        finally:
+            process.send_signal(signal.SIGKILL)
+            killed += process.wait() == -signal.SIGKILL
+        repository.git("fsck", "--strict", "--no-dangling")
+    assert killed
+    done = subprocess.run(command, cwd=repository.top, env=environment, capture_output=True)
+    assert done.stderr == b""
+    assert done.returncode == ExitCode.DONE
+    assert len(repository.staged()) == 150 + 3
+    repository.git("fsck", "--strict", "--no-dangling")
+    names = sorted(path.name for path in (repository.top / ".git/revfs/staged").iterdir())
+    assert not [name for name in names if name.endswith(".part")]
+    assert not list((repository.top / ".git").glob("index.*"))
+    assert {path.name for path in repository.top.iterdir()} == {
+        ".git",
+        ".gitattributes",
+        ".revfsconfig",
+        "large",
+        "small",
+    }

@@ -1,0 +1,102 @@
+"""Inode numbers: both ways, stable, and the same for whoever lists in the same order."""
+
+import random
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from vfs.inodes import (
+    ROOT_DIRECTORY,
+    ROOT_INODE,
+    DirectoryNumbers,
+    EntryNumber,
+    inode_of,
+    split_inode,
+)
+
+TREE = bytes(range(20))
+directory_numbers = st.integers(0, 2**32 - 1)
+entry_numbers = st.integers(0, 2**32 - 2)
+# For each directory in order of listing: the entry numbers of its folders.
+shapes = st.lists(st.sets(st.integers(0, 1000), max_size=5), max_size=30)
+
+
+@given(directory_numbers, entry_numbers)
+def test_an_inode_number_is_its_entry_both_ways(directory: int, entry: int) -> None:
+    inode = inode_of(directory, entry)
+    assert split_inode(inode) == EntryNumber(directory, entry)
+    assert 0 < inode < 2**64
+
+
+@given(st.tuples(directory_numbers, entry_numbers), st.tuples(directory_numbers, entry_numbers))
+def test_two_entries_never_share_a_number(one: tuple[int, int], other: tuple[int, int]) -> None:
+    assert (inode_of(*one) == inode_of(*other)) == (one == other)
+
+
+def test_the_root_has_the_number_that_the_kernel_demands() -> None:
+    assert inode_of(0, 0) == ROOT_INODE == 1
+    numbers = DirectoryNumbers(TREE)
+    place = numbers.place(ROOT_DIRECTORY)
+    assert place is not None
+    assert (place.tree, inode_of(*place.parent), place.depth) == (TREE, ROOT_INODE, 1)
+
+
+def listed(shape: list[set[int]]) -> DirectoryNumbers:
+    """The numbers after directory 1, 2, … were listed, as far as there are so many."""
+    numbers = DirectoryNumbers(TREE)
+    for number, entries in enumerate(shape, ROOT_DIRECTORY):
+        if number < len(numbers):
+            numbers.block(number, [(entry, tree_of(number, entry)) for entry in sorted(entries)])
+    return numbers
+
+
+def tree_of(number: int, entry: int) -> bytes:
+    return number.to_bytes(10) + entry.to_bytes(10)
+
+
+@given(shapes)
+def test_every_folder_has_a_number_of_its_own_that_leads_back_to_it(shape: list[set[int]]) -> None:
+    numbers = listed(shape)
+    seen = {ROOT_DIRECTORY}
+    for number, entries in enumerate(shape, ROOT_DIRECTORY):
+        if number >= len(numbers):
+            break
+        above = numbers.place(number)
+        first = numbers.block(number, ())
+        for rank, entry in enumerate(sorted(entries)):
+            place = numbers.place(first + rank)
+            assert above is not None
+            assert place is not None
+            assert place == (tree_of(number, entry), EntryNumber(number, entry), above.depth + 1)
+            seen.add(first + rank)
+    assert seen == set(range(ROOT_DIRECTORY, len(numbers)))
+
+
+@given(shapes, st.randoms(use_true_random=False))
+def test_listing_again_in_any_order_changes_no_number(
+    shape: list[set[int]], order: random.Random
+) -> None:
+    numbers = listed(shape)
+    blocks = [numbers.block(number, ()) for number in range(1, len(numbers))]
+    places = [numbers.place(number) for number in range(len(numbers))]
+    again = list(enumerate(shape, ROOT_DIRECTORY))
+    order.shuffle(again)
+    for number, entries in again:
+        if number < len(places):
+            numbers.block(number, [(entry, tree_of(number, entry)) for entry in sorted(entries)])
+    assert [numbers.place(number) for number in range(len(numbers))] == places
+    assert [numbers.block(number, ()) for number in range(1, len(numbers))] == blocks
+
+
+@given(shapes)
+def test_two_who_list_in_the_same_order_agree(shape: list[set[int]]) -> None:
+    one, other = listed(shape), listed(shape)
+    assert [one.place(n) for n in range(len(one))] == [other.place(n) for n in range(len(other))]
+
+
+def test_numbers_that_were_never_given_out_stand_for_nothing() -> None:
+    numbers = listed([{3, 5}])
+    assert numbers.place(3) is not None
+    assert [numbers.place(number) for number in (-1, 0, 4, 2**32)] == [None] * 4
+    assert numbers.has_block(1)
+    assert not numbers.has_block(2)
