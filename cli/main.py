@@ -9,7 +9,7 @@ import logging
 import os
 import sys
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from pathlib import Path
@@ -17,7 +17,7 @@ from pathlib import Path
 import click
 
 from cli.console import App, Console, ConsoleLog
-from store.errors import StoreError
+from store.errors import StoreError, leaves_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +150,7 @@ def run(arguments: Sequence[str]) -> int:
 def _explain(error: BaseException) -> ExitCode:
     """Say why a run ended with `error`, in the words of the most telling part of it."""
     console = Console()
-    parts = list(_leaves(error))
+    parts = list(leaves_of(error))
     _log.debug("the command ended with an error", exc_info=error)
     if any(isinstance(part, KeyboardInterrupt | click.Abort) for part in parts):
         return ExitCode.INTERRUPTED
@@ -167,15 +167,6 @@ def _explain(error: BaseException) -> ExitCode:
             console.error(f"{place}{part.strerror}")
             return ExitCode.FAILED
     return _explain_bug(console, error, parts[0])
-
-
-def _leaves(error: BaseException) -> Iterator[BaseException]:
-    """The errors in a group of groups, in order; an error that is no group is its own leaf."""
-    if isinstance(error, BaseExceptionGroup):
-        for part in error.exceptions:
-            yield from _leaves(part)
-    else:
-        yield error
 
 
 def _explain_bug(console: Console, error: BaseException, cause: BaseException) -> ExitCode:

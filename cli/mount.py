@@ -15,11 +15,15 @@ from cli.settings import SIZE, load_settings
 from cli.stores import open_mount_records, store_settings
 from store.errors import StoreError
 from store.local_folders import make_private_folder
+from vfs.daemon import run_in_background
 from vfs.mount_records import mount_id
+from vfs.mount_request import MountRequest
 from vfs.mountpoints import default_mountpoint, prepare
 
 _LOG_BYTES = 4 << 20
 _OLD_LOGS = 2
+# What stands for the log of a mount that logs to where it was started.
+_TERMINAL = Path("/dev/stderr")
 
 
 def _finite(ctx: click.Context, param: click.Parameter, value: float | None) -> float | None:
@@ -70,32 +74,35 @@ def command(
     make_private_folder(settings.cache_directory)
     chosen = default_mountpoint(settings.paths, revision) if mountpoint is None else mountpoint
     place = prepare(app.cwd / chosen, settings.paths, settings.cache_directory)
-    if log_file is None and foreground:
-        log = Path("/dev/stderr")
-    elif log_file is None:
-        folder = make_private_folder(settings.cache_directory / "logs")
-        log = folder / f"{mount_id(place)}.log"
-    else:
+    if log_file is not None:
         log = (app.cwd / log_file).absolute()
         _require_writable(log)
-    # Imported only now: the flags are checked before anything heavy is loaded.
-    from vfs.daemon import run_in_background
-    from vfs.mounting import MountRequest, serve_mount
-
+    elif foreground:
+        log = _TERMINAL
+    else:
+        log = make_private_folder(settings.cache_directory / "logs") / f"{mount_id(place)}.log"
     records = open_mount_records(app)
     request = MountRequest(store_settings(settings), records, revision, place, allow_other, log)
-    if foreground:
-        if log_file is not None:
-            _log_to_file(log, app.verbose)
-        serve_mount(request, partial(app.console.say, f"mounted {revision} on {place}"))
-        return
+    _start(app, request, foreground=foreground)
+
+
+def _start(app: App, request: MountRequest, *, foreground: bool) -> None:
+    """Mount from this process until it ends, or from one in the background; say when it is done."""
+    say_ready = partial(app.console.say, f"mounted {request.revision} on {request.mountpoint}")
 
     def serve(ready: Callable[[], None]) -> None:
-        _log_to_file(log, app.verbose)
+        # Imported only here, after any fork: libgit2, LMDB and trio are no things to fork with.
+        from vfs.mounting import serve_mount
+
+        if request.log != _TERMINAL:
+            _log_to_file(request.log, app.verbose)
         serve_mount(request, ready)
 
-    run_in_background(serve, log)
-    app.console.say(f"mounted {revision} on {place}")
+    if foreground:
+        serve(say_ready)
+    else:
+        run_in_background(serve, request.log)
+        say_ready()
 
 
 def _require_writable(log: Path) -> None:

@@ -5,7 +5,7 @@ import os
 from cli.console import App
 from cli.settings import Settings
 from store.config_files import user_folder
-from store.opening import StoreSettings
+from store.store_settings import StoreSettings
 from vfs.mount_records import MountRecords
 
 

@@ -5,6 +5,8 @@ error becomes elsewhere (an errno, an exit code) is decided elsewhere; foreign e
 module that owns the foreign library and travel on as the cause of one of these.
 """
 
+from collections.abc import Iterator
+
 
 class StoreError(Exception):
     """Something that was asked of the store cannot be done; the text says what and why."""
@@ -92,3 +94,13 @@ class ChunkUnreadable(StoreError):
 
 class Busy(StoreError):
     """Somebody else is doing the same thing; the text says who or what to do."""
+
+
+def leaves_of(error: BaseException) -> Iterator[BaseException]:
+    """The errors in a group of groups, which is how trio hands them over, in order; an error that
+    is no group is its own leaf."""
+    if isinstance(error, BaseExceptionGroup):
+        for part in error.exceptions:
+            yield from leaves_of(part)
+    else:
+        yield error

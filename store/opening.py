@@ -4,7 +4,6 @@ import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass
-from pathlib import Path
 
 import trio
 
@@ -20,7 +19,6 @@ from store.directory_loader import DirectoryLoader
 from store.errors import MalformedObject
 from store.fetch import Fetcher
 from store.git import GitRepository
-from store.git_command import RepositoryPaths
 from store.ids import ChunkId, GitId
 from store.local_folders import make_private_folder
 from store.pack_cache import PackCache
@@ -29,6 +27,7 @@ from store.remote_format import RemoteFormat, parse_remote_format
 from store.retry import RetryingRemote
 from store.staging import Staging, has_staged_packs, open_repository_tables
 from store.stat_cache import StatCache
+from store.store_settings import StoreSettings
 from store.tables import Tables
 
 log = logging.getLogger(__name__)
@@ -36,19 +35,6 @@ log = logging.getLogger(__name__)
 _FLUSH_SECONDS = 1.0
 # A call to a remote gives up a little before the reader who waits for it, and says why.
 _CALL_SHARE = 0.9
-
-
-@dataclass(frozen=True, slots=True)
-class StoreSettings:
-    """What a store is opened with. `repository_id` is None before `revfs init`, `remote` where none
-    is configured; `cache_size_bytes` None keeps a tenth of the disk free instead."""
-
-    paths: RepositoryPaths
-    repository_id: str | None
-    remote: RemoteSettings | None
-    cache_directory: Path
-    cache_size_bytes: int | None
-    timeout_seconds: float
 
 
 WrapRemote = Callable[[Remote], Remote]

@@ -2,12 +2,12 @@
 
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
-from store.errors import StoreError
+from store.errors import StoreError, leaves_of
 
 _READY = b"ready"
 _FAILED = b"failed "
@@ -77,25 +77,16 @@ def _become_daemon(work: Callable[[Ready], None], sender: int, log: Path) -> Non
 
 def _explain(line: _Line, error: BaseException, log: Path) -> None:
     """Say why the work ended, in the log and, where it waits for a word, to the parent."""
-    expected = [part for part in _leaves(error) if isinstance(part, StoreError)]
+    expected = [part for part in leaves_of(error) if isinstance(part, StoreError)]
     if expected:
         words = str(expected[0])
     else:
-        words = f"the mount failed: {next(_leaves(error))!r}; its log is {log}"
+        words = f"the mount failed: {next(leaves_of(error))!r}; its log is {log}"
         sys.excepthook(type(error), error, error.__traceback__)
     print(f"revfs: {words}", file=sys.stderr)
     # Whoever started this may be gone.
     with suppress(OSError):
         line.tell(_FAILED + words.encode(errors="replace"))
-
-
-def _leaves(error: BaseException) -> Iterator[BaseException]:
-    """The errors in a group of groups, which is how trio hands them over."""
-    if isinstance(error, BaseExceptionGroup):
-        for part in error.exceptions:
-            yield from _leaves(part)
-    else:
-        yield error
 
 
 def _redirect(log: Path) -> None:

@@ -7,19 +7,19 @@ import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import trio
 
 from store.concurrency import GIT_READS
 from store.errors import StoreError
 from store.git import Revision
-from store.opening import LocalStore, Reading, StoreSettings, open_reading
+from store.opening import LocalStore, Reading, open_reading
 from store.plain_files import PlainFiles
 from vfs.daemon import Ready
 from vfs.filesystem import RevisionFilesystem
 from vfs.fuse import Mount, Ownership, RevisionOperations
-from vfs.mount_records import MountRecord, MountRecords, process_start
+from vfs.mount_records import MountRecord, process_start
+from vfs.mount_request import MountRequest
 from vfs.mountpoints import remove_default_mountpoint
 from vfs.tree import RevisionTree
 
@@ -28,18 +28,6 @@ log = logging.getLogger(__name__)
 _GRACE_SECONDS = 5.0
 _RECORD_SECONDS = 1.0
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-
-
-@dataclass(frozen=True, slots=True)
-class MountRequest:
-    """What is to be mounted where; `mountpoint` was prepared (see mountpoints.prepare)."""
-
-    settings: StoreSettings
-    records: MountRecords
-    revision: str
-    mountpoint: Path
-    allow_other: bool
-    log: Path
 
 
 def serve_mount(request: MountRequest, ready: Ready) -> None:

@@ -17,17 +17,11 @@ from store.config import RemoteSettings
 from store.contents import ContentReader
 from store.git import Commit, GitRepository
 from store.git_command import find_repository, run_git
-from store.opening import (
-    LocalStore,
-    RemoteParts,
-    StoreSettings,
-    WrapRemote,
-    open_reading,
-    open_remote_parts,
-)
+from store.opening import LocalStore, RemoteParts, WrapRemote, open_reading, open_remote_parts
 from store.paths import load_path
 from store.push import PushContext, PushPlan, PushSummary, plan_push
 from store.push_contents import TreeContents
+from store.store_settings import StoreSettings
 
 REPOSITORY_ID = "6f1c2a9e-58c4-4d0e-9f3b-2a7d1e4c5b60"
 TIMEOUT_SECONDS = 20.0
