@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from cli.console import App, format_bytes
+from cli.console import App, format_bytes, format_count
 from cli.settings import load_settings
 from cli.stores import jobs, require_initialised, store_settings
 from store.add import AddContext, AddSummary, plan_add
@@ -52,9 +52,8 @@ def command(app: App, paths: tuple[Path, ...]) -> None:
 
 
 def _words(summary: AddSummary) -> str:
-    files = "1 file" if summary.added == 1 else f"{summary.added:,} files"
     words = (
-        f"added {files} ({format_bytes(summary.read_bytes)} read, "
+        f"added {format_count(summary.added, 'file')} ({format_bytes(summary.read_bytes)} read, "
         f"{format_bytes(summary.staged_bytes)} staged)"
     )
     if summary.unchanged:

@@ -9,7 +9,6 @@ import logging
 import sys
 import threading
 import time
-import unicodedata
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,11 +17,11 @@ from typing import Protocol
 
 import click
 
+from store.shown_names import escape_name, escape_text
+
 SECONDS_BETWEEN_LINES = 5.0
 
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
-# Control, format (text direction among them), surrogate, line and paragraph separators.
-_UNSAFE_CATEGORIES = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
 
 
 def format_bytes(count: float) -> str:
@@ -31,6 +30,11 @@ def format_bytes(count: float) -> str:
     while round(value, 1) >= 1024 and unit < len(_UNITS) - 1:
         value, unit = value / 1024, unit + 1
     return f"{value:.1f}".removesuffix(".0") + f" {_UNITS[unit]}"
+
+
+def format_count(count: int, noun: str) -> str:
+    """A number of things for people: `1 pack`, `1,200 packs`."""
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
 
 
 def format_rate(bytes_per_second: float) -> str:
@@ -47,35 +51,6 @@ def format_seconds(seconds: float) -> str:
     if minutes < 60:
         return f"{minutes} min {rest} s"
     return f"{minutes // 60} h {minutes % 60} min"
-
-
-def escape_name(name: bytes | str) -> str:
-    """A file name on one line that can do nothing to a terminal, different for different names.
-
-    Bytes that are not UTF-8 become `\\xNN`, control and direction characters `\\n`, `\\x1b` or
-    `\\u202e`, and a backslash is doubled.
-    """
-    text = name.decode("utf-8", "surrogateescape") if isinstance(name, bytes) else name
-    return _escape(text.replace("\\", "\\\\"))
-
-
-def _escape(text: str, keep: str = "") -> str:
-    """`text` with every unsafe character that is not in `keep` written out."""
-    if text.isascii() and text.isprintable():
-        return text
-    return "".join(
-        _spell(character)
-        if unicodedata.category(character) in _UNSAFE_CATEGORIES and character not in keep
-        else character
-        for character in text
-    )
-
-
-def _spell(character: str) -> str:
-    code = ord(character)
-    if 0xDC80 <= code <= 0xDCFF:  # a byte that was not UTF-8, as surrogateescape keeps it
-        return f"\\x{code - 0xDC00:02x}"
-    return character.encode("unicode_escape").decode("ascii")
 
 
 class Progress(Protocol):
@@ -161,7 +136,7 @@ class Console:
 
     def out(self, text: str) -> None:
         """A line that was asked for: on stdout, whatever -q says."""
-        click.echo(_escape(text, keep="\n\t"))
+        click.echo(escape_text(text, keep="\n\t"))
 
     def say(self, text: str) -> None:
         """A line on what was done: on stdout, not with -q."""
@@ -178,7 +153,7 @@ class Console:
 
     def trace(self, text: str) -> None:
         """Lines on stderr as they are: logs and tracebacks."""
-        click.echo(_escape(text, keep="\n\t"), err=True)
+        click.echo(escape_text(text, keep="\n\t"), err=True)
 
     def out_json(self, value: object) -> None:
         """A value on stdout for programs; ASCII, so that names that are not UTF-8 survive."""
@@ -246,7 +221,7 @@ def _bar(meter: _Meter, clock: Callable[[], float]) -> Iterator[Progress]:
         def show(meter: _Meter, now: float) -> None:
             display.update(
                 task,
-                description=_escape(meter.label),
+                description=escape_text(meter.label),
                 total=meter.total_bytes,
                 completed=meter.done_bytes,
                 status=meter.status(now),
@@ -255,13 +230,22 @@ def _bar(meter: _Meter, clock: Callable[[], float]) -> Iterator[Progress]:
         yield _ShownProgress(meter, clock, show)
 
 
+class LogFormatter(logging.Formatter):
+    """A formatter whose messages stay on one line, whatever a name or a server put into them; only
+    a traceback has lines of its own."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging's own name
+        record.message = escape_text(record.message)
+        return super().formatMessage(record)
+
+
 class ConsoleLog(logging.Handler):
     """Log records as lines on stderr: warnings as such, the steps below them by their module."""
 
     def __init__(self, console: Console) -> None:
         super().__init__()
         self._console = console
-        self.setFormatter(logging.Formatter("%(message)s"))
+        self.setFormatter(LogFormatter("%(message)s"))
 
     def emit(self, record: logging.LogRecord) -> None:
         text = self.format(record)

@@ -5,12 +5,13 @@ import stat
 
 import click
 
-from cli.console import App, escape_name, format_bytes
+from cli.console import App, format_bytes
 from cli.settings import load_settings
 from cli.stores import store_settings
 from store.directories import FOLDER_KINDS, TRACKED_KINDS, Kind
 from store.opening import LocalStore
 from store.paths import PathEntry, list_path, load_path
+from store.shown_names import escape_name
 from vfs.attributes import mode_of
 
 

@@ -5,6 +5,7 @@ more than click. `VERBS` is the one list of them.
 """
 
 import importlib
+import io
 import logging
 import os
 import sys
@@ -96,12 +97,11 @@ class _LazyGroup(click.Group):
     "folder",
     metavar="PATH",
     type=click.Path(exists=True, file_okay=False, path_type=Path),
-    default=Path(),
     help="Run as if started in PATH.",
 )
 @click.version_option(package_name="revfs", message="%(prog)s %(version)s")
 @click.pass_context
-def revfs(ctx: click.Context, quiet: bool, verbose: bool, folder: Path) -> None:
+def revfs(ctx: click.Context, quiet: bool, verbose: bool, folder: Path | None) -> None:
     """Mount any git revision of a data repository; bytes stream in on first read.
 
     \b
@@ -110,7 +110,16 @@ def revfs(ctx: click.Context, quiet: bool, verbose: bool, folder: Path) -> None:
     """
     console = Console(quiet=quiet)
     _configure_logging(console, verbose)
-    ctx.obj = App(console, Path.cwd() / folder, verbose, dict(os.environ))
+    ctx.obj = App(console, _current_folder() / (folder or ""), verbose, dict(os.environ))
+
+
+def _current_folder() -> Path:
+    """Where the shell stands. In a mount that was taken down the kernel no longer says it, and the
+    shell's own word has to do."""
+    try:
+        return Path.cwd()
+    except OSError:
+        return Path(os.environ.get("PWD", "/"))
 
 
 def _configure_logging(console: Console, verbose: bool) -> None:
@@ -125,7 +134,24 @@ def _configure_logging(console: Console, verbose: bool) -> None:
 
 def main() -> None:
     """The console script: run the arguments of this process and exit with their code."""
+    _mend_streams()
     sys.exit(run(sys.argv[1:]))
+
+
+def _mend_streams() -> None:
+    """Make the three standard streams what everything here takes them for: there, and whole.
+
+    /dev/null stands in for a closed one: else the next file that is opened would get its number.
+    An unbuffered stdout (PYTHONUNBUFFERED) gets a buffer: without one Python forgets, in silence,
+    what a short write has left over.
+    """
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115
+    raw = sys.stdout
+    if isinstance(raw.buffer, io.RawIOBase):
+        words = {"encoding": raw.encoding, "errors": raw.errors}
+        sys.stdout = open(raw.fileno(), "w", buffering=1, closefd=False, **words)  # noqa: SIM115
 
 
 def run(arguments: Sequence[str]) -> int:

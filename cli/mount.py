@@ -5,20 +5,19 @@ import logging.handlers
 import math
 import os
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 
 import click
 
-from cli.console import App
-from cli.settings import SIZE, load_settings
+from cli.console import App, LogFormatter
+from cli.settings import SIZE, Settings, load_settings
 from cli.stores import open_mount_records, store_settings
 from store.errors import StoreError
 from store.local_folders import make_private_folder
 from vfs.daemon import run_in_background
 from vfs.mount_records import mount_id
 from vfs.mount_request import MountRequest
-from vfs.mountpoints import default_mountpoint, prepare
+from vfs.mountpoints import default_mountpoint, prepare, real_place
 
 _LOG_BYTES = 4 << 20
 _OLD_LOGS = 2
@@ -72,23 +71,36 @@ def command(
     """
     settings = load_settings(app, remote_name=remote_name, cache_size=cache_size, timeout=timeout)
     make_private_folder(settings.cache_directory)
+    records = open_mount_records(app)
     chosen = default_mountpoint(settings.paths, revision) if mountpoint is None else mountpoint
-    place = prepare(app.cwd / chosen, settings.paths, settings.cache_directory)
+    wanted = real_place(app.cwd / chosen)
+    with records.claimed(wanted) as release:
+        place = prepare(wanted, settings.paths, settings.cache_directory)
+        log = _choose_log(app, settings, place, log_file, foreground=foreground)
+        request = MountRequest(store_settings(settings), records, revision, place, allow_other, log)
+        _start(app, request, release, foreground=foreground)
+
+
+def _choose_log(
+    app: App, settings: Settings, place: Path, log_file: Path | None, *, foreground: bool
+) -> Path:
     if log_file is not None:
         log = (app.cwd / log_file).absolute()
         _require_writable(log)
-    elif foreground:
-        log = _TERMINAL
-    else:
-        log = make_private_folder(settings.cache_directory / "logs") / f"{mount_id(place)}.log"
-    records = open_mount_records(app)
-    request = MountRequest(store_settings(settings), records, revision, place, allow_other, log)
-    _start(app, request, foreground=foreground)
+        return log
+    if foreground:
+        return _TERMINAL
+    return make_private_folder(settings.cache_directory / "logs") / f"{mount_id(place)}.log"
 
 
-def _start(app: App, request: MountRequest, *, foreground: bool) -> None:
+def _start(
+    app: App, request: MountRequest, release: Callable[[], None], *, foreground: bool
+) -> None:
     """Mount from this process until it ends, or from one in the background; say when it is done."""
-    say_ready = partial(app.console.say, f"mounted {request.revision} on {request.mountpoint}")
+
+    def say_ready() -> None:
+        release()
+        app.console.say(f"mounted {request.revision} on {request.mountpoint}")
 
     def serve(ready: Callable[[], None]) -> None:
         # Imported only here, after any fork: libgit2, LMDB and trio are no things to fork with.
@@ -115,7 +127,7 @@ def _require_writable(log: Path) -> None:
 def _log_to_file(log: Path, verbose: bool) -> None:
     """Log to a file that is put aside when it gets large, instead of to the terminal."""
     handler = logging.handlers.RotatingFileHandler(log, maxBytes=_LOG_BYTES, backupCount=_OLD_LOGS)
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    handler.setFormatter(LogFormatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     root = logging.getLogger()
     root.handlers[:] = [handler]
     for name in ("store", "vfs", "cli"):

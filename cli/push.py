@@ -7,7 +7,7 @@ from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
 import click
 import trio
 
-from cli.console import App, format_bytes
+from cli.console import App, format_bytes, format_count
 from cli.settings import Settings, load_settings
 from cli.stores import require_initialised, store_settings
 from store.chunk_source import ChunkSource, LocalSources
@@ -108,5 +108,5 @@ async def _others(local: LocalStore, settings: Settings) -> AsyncIterator[list[R
 def _words(summary: PushSummary, url: str) -> str:
     if not summary.commits:
         return f"{url} has everything already"
-    commits = "1 commit" if summary.commits == 1 else f"{summary.commits:,} commits"
+    commits = format_count(summary.commits, "commit")
     return f"pushed {commits} to {url}: {format_bytes(summary.uploaded_bytes)} uploaded"

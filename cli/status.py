@@ -4,7 +4,7 @@ from dataclasses import asdict
 
 import click
 
-from cli.console import App, format_bytes
+from cli.console import App, format_bytes, format_count
 from cli.settings import load_settings
 from cli.stores import store_settings
 from store.git import Commit
@@ -47,9 +47,11 @@ def command(app: App, as_json: bool) -> None:
 
 def _show(app: App, status: Status) -> None:
     staged, files, cached = status.staged_packs, status.unpushed_files, status.cached_packs
-    app.console.out(f"staged    {staged.items:,} packs, {format_bytes(staged.size_bytes)}")
+    packs = format_count(staged.items, "pack")
+    app.console.out(f"staged    {packs}, {format_bytes(staged.size_bytes)}")
+    commits = format_count(status.unpushed_commits, "commit")
+    of_them = f"{format_count(files.items, 'file')} of them staged"
+    app.console.out(f"unpushed  {commits}; {of_them}, {format_bytes(files.size_bytes)}")
     app.console.out(
-        f"unpushed  {status.unpushed_commits:,} commits; {files.items:,} files of them staged, "
-        f"{format_bytes(files.size_bytes)}"
+        f"cached    {format_count(cached.items, 'pack')}, {format_bytes(cached.size_bytes)}"
     )
-    app.console.out(f"cached    {cached.items:,} packs, {format_bytes(cached.size_bytes)}")

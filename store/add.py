@@ -25,6 +25,7 @@ from store.packs import PackKind
 from store.pointer import Pointer
 from store.progress import ByteProgress
 from store.read_files import FileEnd, FileReader, Piece
+from store.shown_names import escape_name
 from store.staging import Staging
 from store.stat_cache import StatCache, same_file_state
 from store.tracked_patterns import ATTRIBUTES_FILE, Target, add_patterns
@@ -138,7 +139,7 @@ def plan_add(context: AddContext, cwd: Path, paths: Sequence[Path]) -> AddPlan:
     gone = _gone_paths(top, arguments, indexed.keys() - kept)
     for argument in arguments:
         if argument.status is None and not any(_is_below(path, argument.path) for path in gone):
-            raise PathNotFound(f"{os.fsdecode(argument.path)} is not there")
+            raise PathNotFound(f"{escape_name(argument.path)} is not there")
     files = [found[path] for path in sorted(found)]
     regular = [file for file in files if stat.S_ISREG(file.status.st_mode)]
     links = tuple(file for file in files if stat.S_ISLNK(file.status.st_mode))
@@ -288,7 +289,7 @@ class _Reading:
         git's index has that very pointer."""
         if content and self._indexed.get(file.path) != blob_id(content):
             raise PathRefused(
-                f"{os.fsdecode(file.path)} holds the text of a pointer, not data; "
+                f"{escape_name(file.path)} holds the text of a pointer, not data; "
                 "git checkout it, or put the data there"
             )
 
@@ -297,7 +298,7 @@ def _read_link(top: bytes, file: FoundFile) -> bytes:
     try:
         return os.readlink(os.path.join(top, file.path))
     except OSError as error:
-        shown = file.path.decode("utf-8", "backslashreplace")
+        shown = escape_name(file.path)
         raise PathNotFound(f"{shown} is no link any more: {error.strerror}") from error
 
 

@@ -14,6 +14,7 @@ which nothing else proves, carry a checksum of their own. A lost row costs a fet
     directories  tree id (20)                     checksum (16) and the packed directory
 """
 
+import os
 import struct
 import uuid
 from collections.abc import Callable, Iterable, Sequence
@@ -78,11 +79,11 @@ class CacheIndex:
 
     def load_format(self, url: str) -> bytes | None:
         """The `format` object of the remote with that url, as last seen."""
-        return self._tables.get("formats", hash_bytes(url.encode()))
+        return self._tables.get("formats", _format_key(url))
 
     def keep_format(self, url: str, raw: bytes) -> None:
         """Remember a remote's `format` object."""
-        self._tables.put_many("formats", [(hash_bytes(url.encode()), raw)])
+        self._tables.put_many("formats", [(_format_key(url), raw)])
 
     def loaded_indexes(self, store: str) -> set[str]:
         """The hashes (hex) of the index objects of a store that are in the tables."""
@@ -197,12 +198,17 @@ class CacheIndex:
         )
 
     def keep_uses(self, packs: Iterable[PackName], now_seconds: int) -> None:
-        """Note that packs were used just now, and how many bytes of each are here."""
-        rows = []
+        """Note that packs were used just now, and how many bytes of each are here. One of which
+        nothing is here is no cached pack, and has no row."""
+        rows, gone = [], []
         for pack in sorted(packs):
             cached = byte_ranges.total(self.load_ranges(pack))
-            rows.append((bytes.fromhex(pack), _USE.pack(now_seconds, cached)))
+            if cached:
+                rows.append((bytes.fromhex(pack), _USE.pack(now_seconds, cached)))
+            else:
+                gone.append(bytes.fromhex(pack))
         self._tables.put_many("uses", rows)
+        self._tables.delete_many("uses", gone)
 
     def load_uses(self) -> list[PackUse]:
         """Every cached pack with its last use and size."""
@@ -232,6 +238,11 @@ class CacheIndex:
         """Remember packed directories by tree id."""
         rows = [(tree, _checksum(tree, packed) + packed) for tree, packed in directories]
         self._tables.put_many("directories", sorted(rows))
+
+
+def _format_key(url: str) -> bytes:
+    # The path of a folder need not be UTF-8.
+    return hash_bytes(os.fsencode(url))
 
 
 def _store_prefix(store: str) -> bytes:

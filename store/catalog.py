@@ -15,7 +15,14 @@ from store.concurrency import TABLE_WRITES, run_all
 from store.errors import IntegrityError, MalformedObject, ObjectMissing, UnsupportedVersion
 from store.ids import GitId
 from store.manifests import MAX_MANIFEST_BYTES, Manifest, parse_manifest, parse_manifest_key
-from store.remote import FORMAT_KEY, INDEX_PREFIX, Remote, index_key, manifests_prefix
+from store.remote import (
+    FORMAT_KEY,
+    INDEX_PREFIX,
+    Remote,
+    index_key,
+    manifests_prefix,
+    parse_index_key,
+)
 from store.remote_format import MAX_FORMAT_BYTES, RemoteFormat, parse_remote_format
 from store.remote_index import MAX_INDEX_BYTES, index_hash, parse_index
 
@@ -73,7 +80,9 @@ class Catalog:
             return None
         found = parse_remote_format(raw)
         if self.index.load_format(self._identity) != raw:
-            self.index.keep_format(self._identity, raw)
+            # In a thread, as all writes: another process may be writing for a while.
+            keep = partial(self.index.keep_format, self._identity, raw)
+            await trio.to_thread.run_sync(keep, limiter=TABLE_WRITES)
         self._format = found
         return found
 
@@ -117,8 +126,10 @@ class Catalog:
         prefix = manifests_prefix(self._repository, commit)
         listed = await self.remote.list_objects(prefix, timeout_seconds=self._timeout_seconds)
         for info in listed:
-            raw = await self._fetch(info.key, MAX_MANIFEST_BYTES)
+            if parse_manifest_key(info.key) is None:
+                continue
             try:
+                raw = await self._fetch(info.key, MAX_MANIFEST_BYTES)
                 manifest = parse_manifest(raw)
             except UnsupportedVersion:
                 raise
@@ -126,14 +137,16 @@ class Catalog:
                 log.warning("the manifest %s is not used: %s", info.key, error)
                 continue
             if (manifest.repository, manifest.commit) == (self._repository, commit):
-                self.index.keep_manifest(store, self._repository, commit, raw)
+                keep = partial(self.index.keep_manifest, store, self._repository, commit, raw)
+                await trio.to_thread.run_sync(keep, limiter=TABLE_WRITES)
                 return manifest
             log.warning("the manifest %s is of another commit; it is not used", info.key)
         return None
 
     async def _list_indexes(self) -> list[str]:
         listed = await self.remote.list_objects(INDEX_PREFIX, timeout_seconds=self._timeout_seconds)
-        return [info.key.removeprefix(INDEX_PREFIX) for info in listed]
+        # Whatever else somebody put there is not fetched, nor warned of again and again.
+        return [name for info in listed if (name := parse_index_key(info.key)) is not None]
 
     async def _fetch_indexes(self, store: str, hashes: Iterable[str]) -> bool:
         missing = sorted(set(hashes) - self.index.loaded_indexes(store))
@@ -142,20 +155,18 @@ class Catalog:
         return bool(missing)
 
     async def _fetch_index(self, store: str, name: str) -> None:
-        raw = await self._fetch(index_key(name), MAX_INDEX_BYTES)
-        keep = partial(self._keep_index, store, name, raw)
-        await trio.to_thread.run_sync(keep, limiter=TABLE_WRITES)
-
-    def _keep_index(self, store: str, name: str, raw: bytes) -> None:
         try:
-            if index_hash(raw) != name:
-                raise IntegrityError(f"the index object {name} does not hash to its name")
-            packs = parse_index(raw)
+            raw = await self._fetch(index_key(name), MAX_INDEX_BYTES)
+            keep = partial(self._keep_index, store, name, raw)
+            await trio.to_thread.run_sync(keep, limiter=TABLE_WRITES)
         except (IntegrityError, MalformedObject) as error:
             # What it lists may be listed elsewhere; a chunk that is not will be named as missing.
             log.warning("an index object of %s is not used: %s", self.remote.url, error)
-            return
-        self.index.keep_index(store, name, packs)
+
+    def _keep_index(self, store: str, name: str, raw: bytes) -> None:
+        if index_hash(raw) != name:
+            raise IntegrityError(f"the index object {name} does not hash to its name")
+        self.index.keep_index(store, name, parse_index(raw))
 
     async def _fetch(self, key: str, max_bytes: int) -> bytes:
         return await self.remote.fetch(

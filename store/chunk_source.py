@@ -7,16 +7,19 @@ proven in that very place is read in part.
 
 import logging
 import math
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 import trio
 
 from store.cache_index import CacheIndex, PackPlace
 from store.catalog import Catalog
 from store.codec import Codec
-from store.concurrency import DISK_READS, TABLE_WRITES
+from store.concurrency import DISK_READS, SHARE_READS, TABLE_WRITES
 from store.errors import (
     ChunkMissing,
     ChunkUnreadable,
@@ -26,14 +29,17 @@ from store.errors import (
 )
 from store.fetch import Fetcher, chunk_label, entry_number
 from store.ids import ChunkId, GitId, PackName
+from store.local_folders import is_on_network
 from store.memory_cache import MemoryCache
 from store.open_files import NotInMemory, OpenFiles
 from store.pack_cache import PackCache
 from store.packs import PackTable, unpack_chunk
-from store.remote import pack_key
+from store.remote import FORMAT_KEY, pack_key
 from store.staging import Staging
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 _RECENT_BYTES = 64 << 20
 _TABLE_BYTES = 64 << 20
@@ -45,11 +51,13 @@ _REFRESH_PAUSE_SECONDS = 5.0
 @dataclass(frozen=True, slots=True)
 class Located:
     """Where a chunk is: its place, and the local file to read it from. `cached` tells a file of
-    the pack cache, which may lack it, from one that holds the whole pack."""
+    the pack cache, which may lack it, from one that holds the whole pack; `shared` is one on a
+    network share, which may not answer."""
 
     place: PackPlace
     path: Path
     cached: bool
+    shared: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +112,10 @@ class ChunkSource:
         self._fetcher = fetcher
         self._commit = commit
         self._files = OpenFiles()
+        # Apart, since whoever looks at files of a share that does not answer holds up the others.
+        self._shared_files = OpenFiles()
+        in_place = None if catalog is None else catalog.remote.local_path(FORMAT_KEY)
+        self._is_shared = in_place is not None and is_on_network(in_place)
         self._recent: MemoryCache[ChunkId, bytes] = MemoryCache(_RECENT_BYTES)
         self._refreshed = -math.inf
         # Present exactly while one task asks the remote.
@@ -112,6 +124,7 @@ class ChunkSource:
     def close(self) -> None:
         """Let go of open files."""
         self._files.close()
+        self._shared_files.close()
 
     def locate(self, chunk: ChunkId) -> Located | None:
         """Where a chunk is, as far as this machine knows; asks nobody."""
@@ -183,7 +196,7 @@ class ChunkSource:
             return None
         in_place = self._catalog.remote.local_path(pack_key(place.pack))
         if in_place is not None:
-            return Located(place, in_place, cached=False)
+            return Located(place, in_place, cached=False, shared=self._is_shared)
         return Located(place, self._local.cache.path_of(place.pack), cached=True)
 
     async def _find(self, chunk: ChunkId) -> Located:
@@ -259,7 +272,10 @@ class ChunkSource:
                 return await self._load_whole(located)
             except (IntegrityError, ObjectMissing) as error:
                 log.debug("cached bytes are dropped: %s", error)
-                self._local.cache.drop(located.place.pack, entry.offset, entry.stored_length)
+                drop = partial(
+                    self._local.cache.drop, located.place.pack, entry.offset, entry.stored_length
+                )
+                await trio.to_thread.run_sync(drop, limiter=TABLE_WRITES)
             except StoreError as error:
                 log.debug("cached bytes cannot be read: %s", error)
         if self._fetcher is None:
@@ -296,14 +312,16 @@ class ChunkSource:
         """The proven chunk from its local file. Raises ObjectMissing, IntegrityError."""
         content = self._load_whole_now(located)
         if content is None:
-            content = await trio.to_thread.run_sync(
-                self._load_whole_in_thread, located, limiter=DISK_READS
-            )
+            content = await _in_thread(located, partial(self._load_whole_in_thread, located))
         return content
+
+    def _files_of(self, located: Located) -> OpenFiles:
+        return self._shared_files if located.shared else self._files
 
     def _load_whole_now(self, located: Located) -> bytes | None:
         entry = located.place.entry
-        if entry.raw_length > _INLINE_BYTES:
+        # On a share already the opening may wait for ever.
+        if entry.raw_length > _INLINE_BYTES or located.shared:
             return None
         try:
             return self._files.load_now(located.path, entry, partial(_prove, located))
@@ -313,7 +331,7 @@ class ChunkSource:
     def _load_whole_in_thread(self, located: Located) -> bytes:
         prove = partial(_prove, located)
         try:
-            return self._files.load(located.path, located.place.entry, prove)
+            return self._files_of(located).load(located.path, located.place.entry, prove)
         except OSError as error:
             raise StoreError(f"{located.path}: {error.strerror}") from error
 
@@ -330,19 +348,25 @@ class ChunkSource:
             located.place.pack, entry.offset, entry.end
         ):
             return None
-        try:
-            return self._files.load_part_now(located.path, entry, start, length)
-        except (NotInMemory, OSError):
-            return await trio.to_thread.run_sync(
-                self._load_part_in_thread, located, start, length, limiter=DISK_READS
-            )
+        if not located.shared:
+            with suppress(NotInMemory, OSError):
+                return self._files.load_part_now(located.path, entry, start, length)
+        load = partial(self._load_part_in_thread, located, start, length)
+        return await _in_thread(located, load)
 
     def _load_part_in_thread(self, located: Located, start: int, length: int) -> bytes | None:
         try:
-            return self._files.load_part(located.path, located.place.entry, start, length)
+            files = self._files_of(located)
+            return files.load_part(located.path, located.place.entry, start, length)
         except OSError:
             # The whole load that follows says what is wrong.
             return None
+
+
+async def _in_thread(located: Located, load: Callable[[], T]) -> T:
+    """What `load` returns, which may wait for a disk, or on a share until nobody waits for it."""
+    limiter = SHARE_READS if located.shared else DISK_READS
+    return await trio.to_thread.run_sync(load, abandon_on_cancel=located.shared, limiter=limiter)
 
 
 def _prove(located: Located, stored: bytes | None) -> bytes:

@@ -69,9 +69,9 @@ def require_trust(settings: RemoteSettings) -> None:
     """Raise UntrustedEndpoint unless requests may go to the endpoint of this remote."""
     if not settings.endpoint_trusted:
         raise UntrustedEndpoint(
-            f"the repository's own files want requests signed with your credentials sent to "
-            f"{settings.endpoint}; if you know that endpoint: run `revfs remote trust "
-            f"{settings.name}`"
+            f"the remote {settings.name} would send requests signed with your credentials to "
+            f"{settings.endpoint}, an endpoint that came with this repository; if you know it: "
+            f"run `revfs remote trust {settings.name}`"
         )
 
 

@@ -269,7 +269,8 @@ def _prepare_file(paths: RepositoryPaths, environment: Mapping[str, str], level:
     if level is Level.COMMITTED:
         return file
     try:
-        file.parent.mkdir(mode=0o700 if level is Level.USER else 0o777, parents=True, exist_ok=True)
+        # Staged packs will lie beside the clone's own file, in a folder that others cannot write.
+        file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         if level is Level.USER:
             # Git keeps the mode of a file that is there.
             os.close(os.open(file, os.O_WRONLY | os.O_CREAT, 0o600))

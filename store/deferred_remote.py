@@ -4,19 +4,21 @@ Importing boto3 and making its client take half a second, which nobody should pa
 cached.
 """
 
-import importlib
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import trio
 
-from store.concurrency import DISK_READS
 from store.config import RemoteSettings
 from store.remote import ObjectInfo, Remote
 
+# One at a time: boto3's clients may be used by many threads, but not made by many at once.
+_MAKING = trio.CapacityLimiter(1)
+
 
 class DeferredRemote:
-    """A remote in a bucket, as its settings say. Belongs to one trio loop; its thread makes it."""
+    """A remote in a bucket, as its settings say. Belongs to one trio loop."""
 
     def __init__(self, settings: RemoteSettings) -> None:
         self._settings = settings
@@ -31,9 +33,9 @@ class DeferredRemote:
     async def _made(self) -> Remote:
         async with self._making:
             if self._remote is None:
-                # The import goes to a thread; the client is made in the main one, as it must be.
-                await trio.to_thread.run_sync(_import_s3, limiter=DISK_READS)
-                self._remote = _make_s3(self._settings)
+                # In a thread: looking for credentials may run a program, or wait for a network.
+                make = partial(_make_s3, self._settings)
+                self._remote = await trio.to_thread.run_sync(make, limiter=_MAKING)
             return self._remote
 
     async def fetch(self, key: str, *, max_bytes: int, timeout_seconds: float) -> bytes:
@@ -69,10 +71,6 @@ class DeferredRemote:
         """As Remote.close; nothing to do where nothing was made."""
         if self._remote is not None:
             await self._remote.close()
-
-
-def _import_s3() -> None:
-    importlib.import_module("store.s3")
 
 
 def _make_s3(settings: RemoteSettings) -> Remote:

@@ -22,6 +22,8 @@ from store.pointer import MAX_POINTER_BYTES, Pointer, parse_pointer
 log = logging.getLogger(__name__)
 
 MAX_NAME_BYTES = 255
+MAX_DEPTH = 256
+"""How deep folders may be nested, the root included; what lies deeper is not shown."""
 MAX_SYMLINK_BYTES = 4095
 GIT_ID_BYTES = 20
 
@@ -46,7 +48,6 @@ class Kind(IntEnum):
 
 
 TRACKED_KINDS = frozenset((Kind.TRACKED, Kind.TRACKED_EXECUTABLE))
-PLAIN_KINDS = frozenset((Kind.PLAIN, Kind.PLAIN_EXECUTABLE))
 EXECUTABLE_KINDS = frozenset((Kind.TRACKED_EXECUTABLE, Kind.PLAIN_EXECUTABLE))
 FOLDER_KINDS = frozenset((Kind.FOLDER, Kind.SUBMODULE))
 
@@ -118,20 +119,14 @@ class Directory:
         return number if number < len(self._names) and self._names[number] == name else None
 
     def folder_rank(self, number: int) -> int:
-        """How many folders stand before entry `number`."""
-        return self._folders(self._kinds[:number])
-
-    def folder_count(self) -> int:
-        """How many entries are folders (submodules, which show as empty folders, included)."""
-        return self._folders(self._kinds)
+        """How many folders (submodules, which show as empty ones, included) stand before entry
+        `number`."""
+        before = self._kinds[:number]
+        return before.count(Kind.FOLDER) + before.count(Kind.SUBMODULE)
 
     def folder_numbers(self) -> list[int]:
         """The numbers of the entries that are folders."""
         return [number for number, kind in enumerate(self._kinds) if kind in FOLDER_KINDS]
-
-    @staticmethod
-    def _folders(kinds: bytes) -> int:
-        return kinds.count(Kind.FOLDER) + kinds.count(Kind.SUBMODULE)
 
     def pack(self) -> bytes:
         """The packed form."""

@@ -133,8 +133,10 @@ class DirectoryRemote:
     def _load(self, key: str, start: int, length: int) -> bytes:
         """Up to `length` bytes from `start`; fewer only where the file ends."""
         try:
-            # The last part is not followed if it is a symlink: objects are plain files.
-            descriptor = os.open(self._path(key), os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+            # The last part is not followed if it is a symlink, nor waited for if it is a pipe:
+            # objects are plain files.
+            flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
+            descriptor = os.open(self._path(key), flags)
         except (FileNotFoundError, NotADirectoryError):
             self._require_folder()
             raise

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from store.cache_index import CacheIndex
-from store.directories import EMPTY_DIRECTORY, Directory, Entry, Kind, read_tree
+from store.directories import EMPTY_DIRECTORY, MAX_DEPTH, Directory, Entry, Kind, read_tree
 from store.errors import GitError, LocalDiskFull, MalformedObject
 from store.git import GitRepository
 from store.memory_cache import MemoryCache
@@ -12,7 +12,6 @@ _RECENT_BYTES = 48 << 20
 # What a name and its share of the columns take in memory, measured with long and short names.
 _ENTRY_BYTES = 130
 _UNSAVED = 256
-MAX_DEPTH = 256
 
 
 class DirectoryLoader:

@@ -58,6 +58,9 @@ class _Flight:
     bad: dict[int, StoreError] = field(default_factory=dict)
     error: StoreError | None = None
     landed: trio.Event = field(default_factory=trio.Event)
+    # Whether it was started ahead of any reader; how many readers wait for it at this moment.
+    ahead: bool = False
+    waiting: int = 0
 
     @property
     def start(self) -> int:
@@ -115,6 +118,8 @@ class Fetcher:
 
     def prefetch(self, places: Iterable[PackPlace]) -> None:
         """Get these ahead of need, in this order, as far as there is room for it."""
+        if not self._cache.can_keep():
+            return
         for pack, numbers in self._group_by_pack(places):
             table = self._tables.get_pack_table(pack)
             if table is None:
@@ -140,8 +145,9 @@ class Fetcher:
     def _start_demand(self, place: PackPlace) -> _Flight:
         table = self._tables.get_pack_table(place.pack)
         number = entry_number(table, place)
-        if table is None or number is None:
-            # Rows that disagree are no reason to fail: the chunk's own place is enough.
+        if table is None or number is None or not self._cache.can_keep():
+            # Rows that disagree are no reason to fail: the chunk's own place is enough. Nor is
+            # more than that worth getting where it cannot be kept.
             flight = _Flight(place.pack, (place.entry,))
             self._launch(flight, self._fly)
             return flight
@@ -179,6 +185,8 @@ class Fetcher:
 
     def _pump(self) -> None:
         """Start prefetches while there is room for them."""
+        if not self._cache.can_keep():
+            self._waiting.clear()
         while self._waiting and self._prefetching < _PREFETCH_FLIGHTS_AT_ONCE:
             pack, run = self._waiting.popleft()
             table = self._tables.get_pack_table(pack)
@@ -190,7 +198,7 @@ class Fetcher:
             self._waiting.extendleft((pack, part) for part in reversed(parts[1:]))
             for part in parts[:1]:
                 self._prefetching += 1
-                self._launch(_Flight(pack, _entries(table, part)), self._fly_ahead)
+                self._launch(_Flight(pack, _entries(table, part), ahead=True), self._fly_ahead)
 
     async def _fly_ahead(self, flight: _Flight) -> None:
         try:
@@ -232,6 +240,9 @@ class Fetcher:
 
     async def _fetch_range(self, flight: _Flight) -> bytes:
         async with self._slots:
+            if not (flight.ahead or flight.waiting):
+                # Else what readers gave up on, while the remote was dead, would pile up here.
+                raise RemoteUnavailable("nobody waits for it any more")
             content = await self._remote.fetch_range(
                 pack_key(flight.pack),
                 flight.start,
@@ -289,7 +300,11 @@ def _contiguous(entries: Iterable[PackEntry]) -> list[tuple[int, int]]:
 
 async def _chunk_from(flight: _Flight, entry: PackEntry) -> bytes:
     flight.wanted.add(entry.offset)
-    await flight.landed.wait()
+    flight.waiting += 1
+    try:
+        await flight.landed.wait()
+    finally:
+        flight.waiting -= 1
     if flight.error is not None:
         raise flight.error
     bad = flight.bad.get(entry.offset)

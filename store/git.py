@@ -28,8 +28,8 @@ MODE_FILE = 0o100644
 MODE_EXECUTABLE = 0o100755
 MODE_SYMLINK = 0o120000
 
-# From here on insertions one by one, each of which moves what lies behind it in the index, cost
-# more than building the index anew in order.
+# From here on changes one by one, each of which moves what lies behind it in the index, cost more
+# than building the index anew in order.
 _REBUILD_FROM_ENTRIES = 1000
 _GIT_ERRORS = (pygit2.GitError, KeyError, ValueError, OSError)
 _SKIP_WORKTREE = 1 << 14
@@ -85,6 +85,8 @@ class GitRepository:
         try:
             commit = self._repository.revparse_single(text).peel(pygit2.Commit)
         except _GIT_ERRORS as error:
+            if self._repository.is_empty:
+                raise RevisionNotFound("there is no commit in this repository yet") from error
             raise RevisionNotFound(
                 f"no commit goes by the name {text!r} here; git log --all --oneline shows them"
             ) from error
@@ -97,7 +99,11 @@ class GitRepository:
     def branch_and_tag_commits(self) -> list[GitId]:
         """The commits of all local branches and tags; a tag of something else has none."""
         commits = []
-        for name in self._repository.raw_listall_references():
+        try:
+            names = self._repository.raw_listall_references()
+        except _GIT_ERRORS as error:
+            raise GitError(f"the branches and tags cannot be read: {error}") from error
+        for name in names:
             if name.startswith((b"refs/heads/", b"refs/tags/")):
                 try:
                     commits.append(self.resolve(os.fsdecode(name)).commit)
@@ -173,7 +179,7 @@ class GitRepository:
             index = self._open_index(fresh)
             _distrust_racy_entries(index, self._index_path())
             gone = set(removed) | _displaced_paths(index, changes)
-            if len(changes) < _REBUILD_FROM_ENTRIES:
+            if len(changes) + len(gone) < _REBUILD_FROM_ENTRIES:
                 _change_entries(index, changes, gone)
             else:
                 _rebuild_entries(index, changes, gone)

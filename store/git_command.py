@@ -111,5 +111,7 @@ def _why_no_repository(completed: subprocess.CompletedProcess[bytes], start: Pat
     if completed.returncode == 0:
         return f"{start} lies in a repository whose path holds a line break, which is not supported"
     if b"not a git repository" in completed.stderr and "GIT_DIR" not in os.environ:
-        return f"{start} is not inside a git repository; run git init first"
+        return (
+            f"{start} is not inside a git repository; go into one, name it with -C, or run git init"
+        )
     return _complaint(completed)

@@ -1,4 +1,5 @@
-"""Folders of our own on the local disk: that they are ours alone, and on a disk that can lock."""
+"""Folders of our own on the local disk: that they are ours alone, and on a disk that can lock; and
+what file systems are mounted where, our own among them."""
 
 import os
 import stat
@@ -6,8 +7,12 @@ from pathlib import Path
 
 from store.errors import CacheUnusable
 
-# LMDB needs mmap and locks that are coherent between processes; these do not promise both.
-_UNSAFE_FILE_SYSTEMS = ("nfs", "cifs", "smb", "fuse", "9p", "afs")
+MOUNT_TYPE = "fuse.revfs"
+"""What the kernel calls the file system of a mounted revision."""
+
+# LMDB needs mmap and locks that are coherent between processes; these do not promise both. And any
+# of them may stop to answer.
+_NETWORK_FILE_SYSTEMS = ("nfs", "cifs", "smb", "fuse", "9p", "afs")
 
 
 def make_private_folder(folder: Path) -> Path:
@@ -31,11 +36,16 @@ def make_private_folder(folder: Path) -> Path:
             f"the folder {folder} can be written by others; run chmod go-w on it or choose another"
         )
     kind = file_system_type(folder)
-    if kind.startswith(_UNSAFE_FILE_SYSTEMS):
+    if kind.startswith(_NETWORK_FILE_SYSTEMS):
         raise CacheUnusable(
             f"the folder {folder} is on {kind}, where locks are not safe; choose a local disk"
         )
     return folder
+
+
+def is_on_network(path: Path) -> bool:
+    """Whether a path is on a file system that other machines or programs serve."""
+    return file_system_type(path).startswith(_NETWORK_FILE_SYSTEMS)
 
 
 def file_system_type(path: Path) -> str:

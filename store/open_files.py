@@ -31,7 +31,10 @@ class _OpenFile:
 
     def __init__(self, path: Path) -> None:
         self.proven: set[PackEntry] = set()
-        self.descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        # Not blocking: in a folder that others write a pipe may lie where a pack should, and to
+        # open it would wait for ever.
+        flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+        self.descriptor = os.open(path, flags)
 
     def __del__(self) -> None:
         if hasattr(self, "descriptor"):

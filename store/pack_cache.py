@@ -27,6 +27,8 @@ _FREE_SHARE = 0.10
 # Evict to a little under the budget, so that not every pack that follows evicts again.
 _SLACK_SHARE = 0.02
 _BYTES_BETWEEN_CHECKS = 64 << 20
+# How long a failed write makes the next one unlikely.
+_FULL_SECONDS = 10.0
 # The unit of st_blocks, whatever the file system's own (stat(2)).
 _STAT_BLOCK_BYTES = 512
 
@@ -80,6 +82,8 @@ class PackCache:
         self._bytes_until_check = 0
         self.kept_bytes = 0
         self._full_warned = False
+        # Until then, by the steady clock, writing is not expected to work.
+        self._full_until = 0.0
 
     def path_of(self, pack: PackName) -> Path:
         """Where a pack's ranges lie."""
@@ -98,11 +102,17 @@ class PackCache:
         row = self._index.load_ranges(pack)
         return byte_ranges.pairs(row if unrecorded is None else byte_ranges.union(row, unrecorded))
 
+    def can_keep(self) -> bool:
+        """Whether what is fetched is likely to stay: False for some seconds after a failed write,
+        in which getting more than is asked for would be for nothing."""
+        return time.monotonic() >= self._full_until
+
     def keep(self, pack: PackName, start: int, content: bytes | memoryview) -> bool:
         """Write verified bytes. False where there is no room: they are then served uncached."""
         path = self.path_of(pack)
         try:
-            path.parent.mkdir(mode=0o700, exist_ok=True)
+            # With its parents: somebody may have removed the folder to make room.
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             descriptor = os.open(
                 path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600
             )
@@ -124,6 +134,7 @@ class PackCache:
             self._unrecorded[pack] = byte_ranges.add(row, start, start + length)
             self.kept_bytes += length
             self._bytes_until_check -= length
+            self._full_until = 0.0
         return True
 
     def adopt(self, pack: PackName, source: Path) -> None:
@@ -227,6 +238,7 @@ class PackCache:
             log.warning("the cache cannot be written (%s); reads go on from the remote", cause)
         # The next flush looks whether something can be evicted.
         self._bytes_until_check = 0
+        self._full_until = time.monotonic() + _FULL_SECONDS
 
 
 def _write_all(descriptor: int, start: int, content: bytes | memoryview) -> None:

@@ -6,6 +6,7 @@ from typing import NamedTuple
 from store.directories import FOLDER_KINDS, GIT_ID_BYTES, Directory, Entry, Kind
 from store.directory_loader import DirectoryLoader
 from store.errors import PathNotFound
+from store.shown_names import escape_name
 
 
 class PathEntry(NamedTuple):
@@ -26,7 +27,7 @@ def load_path(loader: DirectoryLoader, root_tree: bytes, path: bytes) -> PathEnt
         directory = loader.load_entry(entry) if entry.kind in FOLDER_KINDS else None
         number = None if directory is None else directory.number_of(part)
         if directory is None or number is None:
-            shown = b"/".join(parts[:depth]).decode("utf-8", "backslashreplace")
+            shown = escape_name(b"/".join(parts[:depth]))
             raise PathNotFound(f"{shown} is not in that revision")
         entry = directory.entry(number)
     return PathEntry(b"/".join(parts), entry)

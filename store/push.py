@@ -19,7 +19,7 @@ from store.chunk_source import ChunkSource
 from store.chunking import DEFAULT_CHUNKING
 from store.codec import compress_chunk
 from store.concurrency import DISK_READS, TABLE_WRITES, run_all
-from store.errors import ChunkMissing, StoreError
+from store.errors import IntegrityError, MalformedObject, StoreError
 from store.git import Commit
 from store.ids import ChunkId, GitId, PackName
 from store.manifests import Manifest, encode_manifest, manifest_key, new_ulid
@@ -27,8 +27,15 @@ from store.pack_cache import PackCache
 from store.pack_sink import PackSink
 from store.packs import PackKind, PackSummary, PackTable, verify_pack
 from store.progress import ByteProgress
-from store.push_contents import RemoteHoldings, TreeContents, Wanted
-from store.remote import FORMAT_KEY, PACKS_PREFIX, Remote, index_key, pack_key
+from store.push_contents import LostChunk, RemoteHoldings, TreeContents, Wanted
+from store.remote import (
+    FORMAT_KEY,
+    PACKS_PREFIX,
+    Remote,
+    index_key,
+    pack_key,
+    parse_pack_key,
+)
 from store.remote_format import RemoteFormat, encode_remote_format
 from store.remote_index import IndexedPack, encode_index, index_hash
 from store.staging import Staging
@@ -93,15 +100,15 @@ class PushPlan:
             return PushSummary(0, 0, 0)
         try:
             written = await self._write_loose_chunks()
-        except ChunkMissing:
-            _have_added_again(self.context, self.holdings)
+        except LostChunk as error:
+            _have_added_again(self.context, self.holdings, error.chunk)
             raise
         packs = [*self.whole_packs, *written]
         size = self.whole_bytes + sum(summary.size for summary in written.values())
-        await self._upload(packs, progress_to(size))
+        uploaded = await self._upload(packs, progress_to(size))
         await self._write_manifests()
         await trio.to_thread.run_sync(self._settle, limiter=TABLE_WRITES)
-        return PushSummary(len(self.commits), len(packs), size)
+        return PushSummary(len(self.commits), len(uploaded), sum(uploaded.values()))
 
     async def _write_loose_chunks(self) -> dict[PackName, PackSummary]:
         """Gather chunks that lie scattered into new staged packs, in order of path."""
@@ -114,21 +121,33 @@ class PushPlan:
                 await trio.to_thread.run_sync(write, limiter=DISK_READS)
             return data.finish() | lists.finish()
 
-    async def _upload(self, packs: Sequence[PackName], progress: ByteProgress) -> None:
+    async def _upload(
+        self, packs: Sequence[PackName], progress: ByteProgress
+    ) -> dict[PackName, int]:
+        """Have these packs and their index in the remote; the sizes of those that went up."""
         indexed: list[IndexedPack] = []
+        # Those that a push which was stopped has left there already; a name is never used twice.
+        there = set(self.holdings.pack_sizes.items())
         calls = [partial(self._upload_pack, pack, indexed, progress) for pack in packs]
         await run_all(calls, at_once=_UPLOADS_AT_ONCE)
         for group in _index_groups(sorted(indexed, key=lambda pack: pack.name)):
             await self._upload_index(group)
+        return {pack.name: pack.size for pack in indexed if (pack.name, pack.size) not in there}
 
     async def _upload_pack(
         self, pack: PackName, indexed: list[IndexedPack], progress: ByteProgress
     ) -> None:
         path = self.context.staging.path_of(pack)
         # The last moment at which a flipped bit on our disk is an error here and not a loss there.
-        summary = await trio.to_thread.run_sync(verify_pack, path, limiter=DISK_READS)
-        timeout = self.context.timeout_seconds + summary.size / _SLOWEST_BYTES_PER_SECOND
-        await self.context.remote.put(pack_key(pack), path, timeout_seconds=timeout)
+        try:
+            summary = await trio.to_thread.run_sync(verify_pack, path, limiter=DISK_READS)
+        except (IntegrityError, MalformedObject) as error:
+            forget = partial(self.context.staging.forget_damaged_chunks, pack)
+            await trio.to_thread.run_sync(forget, limiter=TABLE_WRITES)
+            raise IntegrityError(f"{error}; push again to hear which file to add again") from error
+        if self.holdings.pack_sizes.get(pack) != summary.size:
+            timeout = self.context.timeout_seconds + summary.size / _SLOWEST_BYTES_PER_SECOND
+            await self.context.remote.put(pack_key(pack), path, timeout_seconds=timeout)
         indexed.append(IndexedPack(pack, summary.size, summary.hash, summary.table))
         progress.advance(summary.size, items=1)
 
@@ -193,7 +212,7 @@ async def plan_push(context: PushContext, commits: Sequence[Commit]) -> PushPlan
     """Decide what of `commits` (parents first) the remote lacks; uploads nothing but, to a remote
     that is still empty, its `format` object.
 
-    Raises ChunkMissing naming the path of a chunk that is nowhere to be had.
+    Raises LostChunk naming the path of a chunk that is nowhere to be had.
     """
     await _ensure_format(context)
     pushed = await context.catalog.fetch_pushed_commits()
@@ -205,19 +224,23 @@ async def plan_push(context: PushContext, commits: Sequence[Commit]) -> PushPlan
     listed = await context.remote.list_objects(
         PACKS_PREFIX, timeout_seconds=context.timeout_seconds
     )
-    sizes = {PackName(info.key.rsplit("/", 1)[-1]): info.size for info in listed}
+    names = [(parse_pack_key(info.key), info.size) for info in listed]
+    sizes = {name: size for name, size in names if name is not None}
     holdings = RemoteHoldings(store, sizes, context.catalog.index)
     try:
         return await _plan(context, new, holdings)
-    except ChunkMissing:
-        _have_added_again(context, holdings)
+    except LostChunk as error:
+        _have_added_again(context, holdings, error.chunk)
         raise
 
 
-def _have_added_again(context: PushContext, holdings: RemoteHoldings) -> None:
+def _have_added_again(context: PushContext, holdings: RemoteHoldings, lost: ChunkId) -> None:
     """Have the next `add` read every file and stage what was lost. Only after the attempt to heal
     it from here: the places in lost packs are those in the cache, too."""
     holdings.forget_unsound()
+    staged = context.staging.load_place(lost)
+    if staged is not None:
+        context.staging.forget_damaged_chunks(staged.pack)
     context.staging.forget_file_stats()
 
 
@@ -243,26 +266,34 @@ async def _plan(
 def _choose_whole_packs(
     staging: Staging, missing: dict[ChunkId, Wanted], holdings: RemoteHoldings
 ) -> dict[PackName, PackTable]:
-    """The staged packs that hold nothing that the remote has and little that nobody needs."""
+    """The staged packs that hold nothing that the remote has and little that nobody needs, and of
+    which nothing is known to be damaged."""
     needed_bytes: defaultdict[PackName, int] = defaultdict(int)
     for place in staging.load_places(list(missing)):
         if place is not None:
             needed_bytes[place.pack] += place.entry.stored_length
     whole = {}
     for pack, needed in needed_bytes.items():
-        _, table = staging.load_table(pack)
-        places = holdings.load_places([entry.chunk for entry in table])
+        try:
+            _, table = staging.load_table(pack)
+        except MalformedObject as error:
+            log.warning("a staged pack does not go up as it is: %s", error)
+            continue
+        chunks = [entry.chunk for entry in table]
         stored = sum(entry.stored_length for entry in table)
-        if needed >= _NEEDED_SHARE * stored and not any(places):
+        # A chunk whose row is gone, or another pack's, was found to be damaged here.
+        is_whole = {place and place.pack for place in staging.load_places(chunks)} == {pack}
+        if is_whole and needed >= _NEEDED_SHARE * stored and not any(holdings.load_places(chunks)):
             whole[pack] = table
     return whole
 
 
 def _require_source(context: PushContext, chunk: ChunkId, wanted: Wanted) -> None:
     if not any(source.can_read(chunk) for source in context.sources):
-        raise ChunkMissing(
+        raise LostChunk(
             f"the data of {wanted} is not staged, not cached and not in {context.remote.url} "
-            f"(chunk {chunk.hex()}); revfs add it again where the file still is"
+            f"(chunk {chunk.hex()}); revfs add it again where the file still is",
+            chunk,
         )
 
 
@@ -275,13 +306,21 @@ async def _read_from_any(sources: Sequence[ChunkSource], chunk: ChunkId, wanted:
             except StoreError as error:
                 causes.append(error)
     cause = causes[0] if causes else None
-    raise ChunkMissing(
-        f"the data of {wanted} cannot be read: {cause}; revfs add it again where the file still is"
+    raise LostChunk(
+        f"the data of {wanted} cannot be read: {cause}; revfs add it again where the file still is",
+        chunk,
     ) from cause
 
 
 async def _ensure_format(context: PushContext) -> None:
     if await context.catalog.fetch_format() is None:
+        if context.catalog.get_store() is not None:
+            # A share that is not mounted leaves an empty folder; what went there would be hidden
+            # when it is mounted again, and gone from here.
+            raise StoreError(
+                f"{context.remote.url} held data when it was last seen, and is empty now: is it "
+                "mounted? If it was emptied on purpose, use another folder or prefix"
+            )
         made = encode_remote_format(RemoteFormat(str(uuid.uuid4()), DEFAULT_CHUNKING))
         await context.remote.put(FORMAT_KEY, made, timeout_seconds=context.timeout_seconds)
         # Of two first pushes at once the later format stands, so it is read back, not remembered.

@@ -13,8 +13,17 @@ from store.git import Commit
 from store.ids import ChunkId, PackName
 from store.packs import PackKind, PackTable
 from store.pointer import Pointer
+from store.shown_names import escape_name
 
 _LOOKUPS_AT_ONCE = 4096
+
+
+class LostChunk(ChunkMissing):
+    """A chunk that a commit needs and that is nowhere to be had; the text names its path."""
+
+    def __init__(self, text: str, chunk: ChunkId) -> None:
+        super().__init__(text)
+        self.chunk = chunk
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +73,7 @@ class Wanted:
     kind: PackKind
 
     def __str__(self) -> str:
-        return f"{self.path.decode('utf-8', 'backslashreplace')} (commit {self.commit[:12]})"
+        return f"{escape_name(self.path)} (commit {self.commit[:12]})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,8 +89,7 @@ class TreeContents:
     ) -> dict[ChunkId, Wanted]:
         """Every chunk that the commits need and the remote lacks, in order of path.
 
-        Raises ChunkMissing naming the path where not even the list of a file's chunks is to be
-        had.
+        Raises LostChunk where not even the list of a file's chunks is to be had.
         """
         missing: dict[ChunkId, Wanted] = {}
         for batch in _batches(self._new_pointers(commits)):
@@ -126,9 +134,10 @@ class TreeContents:
                 return await reader.read_chunk_list(pointer)
             except StoreError as error:
                 errors.append(error)
-        raise ChunkMissing(
+        raise LostChunk(
             f"the chunk list of {where} is not to be had: {errors[0]}; "
-            "revfs add it again where the file still is"
+            "revfs add it again where the file still is",
+            pointer.content,
         ) from errors[0]
 
     async def collect_packs(

@@ -17,6 +17,7 @@ from store.codec import compress_chunk
 from store.errors import PathNotFound, PathRefused
 from store.ids import ChunkId, chunk_id
 from store.pointer import parse_pointer
+from store.shown_names import escape_name
 from store.stat_cache import same_file_state, wait_until_settled
 from store.walk import FoundFile
 
@@ -167,7 +168,7 @@ class _opened:  # noqa: N801 - reads as the context that it is
 
     @property
     def _shown(self) -> str:
-        return self._path.decode("utf-8", "backslashreplace")
+        return escape_name(self._path)
 
 
 def _batches(files: Sequence[FoundFile]) -> Iterator[list[FoundFile]]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from store.ids import GitId, PackName
+from store.ids import CHUNK_ID_BYTES, GitId, PackName, is_lower_hex, is_pack_name
 
 FORMAT_KEY = "format"
 PACKS_PREFIX = "packs/"
@@ -22,9 +22,21 @@ def pack_key(name: PackName) -> str:
     return f"{PACKS_PREFIX}{name[:2]}/{name}"
 
 
+def parse_pack_key(key: str) -> PackName | None:
+    """The name of the pack that lies at that key, or None if it is no pack's key."""
+    name = key.rpartition("/")[2]
+    return PackName(name) if is_pack_name(name) and key == pack_key(PackName(name)) else None
+
+
 def index_key(index_hash: str) -> str:
     """Where the index object of that BLAKE3 (hex) lies."""
     return f"{INDEX_PREFIX}{index_hash}"
+
+
+def parse_index_key(key: str) -> str | None:
+    """The BLAKE3 (hex) of the index object that lies at that key, or None if it is none's key."""
+    name = key.removeprefix(INDEX_PREFIX)
+    return name if key != name and is_lower_hex(name, 2 * CHUNK_ID_BYTES) else None
 
 
 def manifests_prefix(repository: str, commit: GitId | None = None) -> str:

@@ -85,10 +85,10 @@ class S3Location:
 class S3Remote:
     """The objects under a prefix of a bucket.
 
-    Make it in the main thread, after any fork: the client is made here. Reads that are cancelled
-    or late are left to their thread, which ends at its next block. Writes are waited for, so that
-    their outcome is known: a body that is late or cancelled is cut at its next block, and what
-    then remains is one silence of the server at most.
+    Make it after any fork, and not in two threads at once: the client is made here. Reads that are
+    cancelled or late are left to their thread, which ends at its next block. Writes are waited for,
+    so that their outcome is known: a body that is late or cancelled is cut at its next block, and
+    what then remains is one silence of the server at most.
 
     After a refusal (RemoteDenied) the credentials are read anew for a later call, after a pause
     that doubles from 1 s to 60 s. Where the credentials themselves were refused, calls in the
@@ -363,7 +363,9 @@ def _translate(error: Exception, where: str) -> RemoteError:
     if isinstance(error, boto_errors.ClientError):
         return translate_answer(_read_answer(error), where)
     if isinstance(error, _NO_CREDENTIALS):
-        return RemoteDenied(f"{where}: no usable credentials: {error}; renew them, or set them up")
+        return RemoteDenied(
+            f"{where}: no usable credentials: {error}; set them up, or log in again"
+        )
     if "CERTIFICATE_VERIFY_FAILED" in str(error):
         return RemoteMisconfigured(f"{where}: the server's certificate is not trusted: {error}")
     if isinstance(error, _NO_ANSWER):

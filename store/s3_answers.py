@@ -15,6 +15,7 @@ from store.errors import (
     RemoteMisconfigured,
     RemoteUnavailable,
 )
+from store.shown_names import escape_text
 
 _ELSEWHERE = "the bucket lies elsewhere; set the remote's region and endpoint right"
 _MISCONFIGURED = {
@@ -57,7 +58,7 @@ class Answer:
     message: str = ""
 
     def __str__(self) -> str:
-        return f"{self.code} ({self.status}) {self.message}".strip()
+        return escape_text(f"{self.code} ({self.status}) {self.message}".strip())
 
     def is_about_credentials(self) -> bool:
         """Whether the credentials themselves are refused, and not one object or one verb."""
@@ -71,7 +72,9 @@ def translate_answer(answer: Answer, where: str) -> RemoteError:
     if 300 <= answer.status < 400:
         return RemoteMisconfigured(f"{where}: {_ELSEWHERE}: {answer}")
     if answer.is_about_credentials():
-        return RemoteDenied(f"{where}: the credentials are refused: {answer}; renew them")
+        return RemoteDenied(
+            f"{where}: the credentials are refused: {answer}; check them, or log in again"
+        )
     if answer.status == HTTPStatus.FORBIDDEN or answer.code == "AccessDenied":
         return RemoteDenied(f"{where}: not allowed: {answer}; check what the credentials may do")
     if answer.code in _BUSY or answer.status in _BUSY_STATUSES:

@@ -16,10 +16,17 @@ from pathlib import Path
 from typing import IO, Any, BinaryIO
 
 from store.cache_index import PackPlace, pack_place, parse_place
-from store.errors import Busy, LocalDiskFull, MalformedObject, StoreError
+from store.errors import Busy, IntegrityError, LocalDiskFull, MalformedObject, StoreError
 from store.ids import ChunkId, PackName, is_pack_name, new_pack_name
 from store.local_folders import make_private_folder
-from store.packs import PackKind, PackSummary, PackTable, PackWriter, load_pack_table
+from store.packs import (
+    PackKind,
+    PackSummary,
+    PackTable,
+    PackWriter,
+    load_pack_table,
+    unpack_chunk,
+)
 from store.tables import Tables, is_no_space
 
 log = logging.getLogger(__name__)
@@ -128,6 +135,16 @@ class Staging:
         self._tables.delete_many("chunks", [key for key, row in rows if row.startswith(raw_name)])
         self.path_of(pack).unlink(missing_ok=True)
 
+    def forget_damaged_chunks(self, pack: PackName) -> None:
+        """Drop the rows of those chunks of a pack whose bytes are not what they should be, so that
+        `add` stages them anew; the sound ones stay, for they may be the only copy."""
+        raw_name = bytes.fromhex(pack)
+        rows = [row for row in self._tables.scan("chunks") if row[1].startswith(raw_name)]
+        # Of a pack that is gone the rows go when the tables are next opened.
+        with suppress(FileNotFoundError), self.path_of(pack).open("rb") as file:
+            damaged = [key for key, row in rows if not _is_sound(file, ChunkId(key), row)]
+            self._tables.delete_many("chunks", damaged)
+
     def forget_file_stats(self) -> None:
         """Have the next `add` read every file again, whatever its stat says."""
         self._tables.delete_many("files", self._tables.scan_keys("files"))
@@ -195,6 +212,18 @@ class StagedPackWriter:
             with suppress(OSError):
                 self._file.close()
             self._temporary.unlink(missing_ok=True)
+
+
+def _is_sound(file: BinaryIO, chunk: ChunkId, row: bytes) -> bool:
+    place = parse_place(chunk, row)
+    if place is None:
+        return False
+    file.seek(place.entry.offset)
+    try:
+        unpack_chunk(place.entry, file.read(place.entry.stored_length))
+    except IntegrityError:
+        return False
+    return True
 
 
 def _try_lock(file: IO[Any]) -> bool:

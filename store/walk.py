@@ -6,12 +6,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from store.directories import refusal_of_name
+from store.directories import MAX_DEPTH, refusal_of_name
 from store.errors import PathNotFound, PathRefused
-from store.local_folders import mounted_file_systems
+from store.local_folders import MOUNT_TYPE, mounted_file_systems
+from store.shown_names import escape_name
 from store.tracked_patterns import UNTRACKED_NAMES
-
-MOUNT_TYPE = "fuse.revfs"
 
 
 class FoundFile(NamedTuple):
@@ -79,6 +78,14 @@ def _require_name(name: bytes, path: Path | str) -> None:
         raise PathRefused(f"{path} cannot be added: its name {reason}, as git sees it")
 
 
+def _require_depth(path: bytes) -> None:
+    """Refuse what could be committed and then neither pushed nor shown."""
+    if path.count(b"/") >= MAX_DEPTH:
+        raise PathRefused(
+            f"{escape_name(path)} lies in {MAX_DEPTH} folders or more, which is too deep"
+        )
+
+
 def _relative(top: bytes, absolute: bytes) -> bytes | None:
     if absolute == top:
         return b""
@@ -100,7 +107,8 @@ def walk(top: bytes, argument: Argument) -> Iterator[FoundFile]:
         return
     name = os.path.basename(argument.path)
     if name in UNTRACKED_NAMES:
-        raise PathRefused(f"{_shown(argument.path)} is git's own to read: use git add")
+        raise PathRefused(f"{escape_name(argument.path)} is git's own to read: use git add")
+    _require_depth(argument.path)
     _require_file(argument.path, status)
     yield FoundFile(argument.path, status)
 
@@ -109,14 +117,15 @@ def _walk_folder(top: bytes, folder: bytes, mounts: frozenset[bytes]) -> Iterato
     for path, entry in _scan(top, folder):
         if entry.name in UNTRACKED_NAMES or entry.name == b".git":
             continue
-        _require_name(entry.name, _shown(path))
+        _require_name(entry.name, escape_name(path))
+        _require_depth(path)
         status = _stat(path, entry)
         if stat.S_ISDIR(status.st_mode):
             absolute = os.path.join(top, path)
             if absolute in mounts:
                 continue
             if os.path.lexists(os.path.join(absolute, b".git")):
-                raise PathRefused(f"{_shown(path)} is a git repository of its own")
+                raise PathRefused(f"{escape_name(path)} is a git repository of its own")
             yield from _walk_folder(top, path, mounts)
         else:
             _require_file(path, status)
@@ -131,28 +140,24 @@ def _scan(top: bytes, folder: bytes) -> list[tuple[bytes, "os.DirEntry[bytes]"]]
                 key=lambda pair: pair[0],
             )
     except OSError as error:
-        raise PathNotFound(f"{_shown(folder)} cannot be listed: {error.strerror}") from error
+        raise PathNotFound(f"{escape_name(folder)} cannot be listed: {error.strerror}") from error
 
 
 def _stat(path: bytes, entry: "os.DirEntry[bytes]") -> os.stat_result:
     try:
         return entry.stat(follow_symlinks=False)
     except OSError as error:
-        raise PathNotFound(f"{_shown(path)} cannot be read: {error.strerror}") from error
+        raise PathNotFound(f"{escape_name(path)} cannot be read: {error.strerror}") from error
 
 
 def _require_file(path: bytes, status: os.stat_result) -> None:
     if not (stat.S_ISREG(status.st_mode) or stat.S_ISLNK(status.st_mode)):
         kinds = {stat.S_IFSOCK: "a socket", stat.S_IFIFO: "a pipe"}
         kind = kinds.get(stat.S_IFMT(status.st_mode), "a device")
-        raise PathRefused(f"{_shown(path)} is {kind}, which cannot be added")
+        raise PathRefused(f"{escape_name(path)} is {kind}, which cannot be added")
 
 
 def _mounted_revisions() -> frozenset[bytes]:
     return frozenset(
         os.fsencode(place) for place, kind in mounted_file_systems() if kind == MOUNT_TYPE
     )
-
-
-def _shown(path: bytes) -> str:
-    return path.decode("utf-8", "backslashreplace")

@@ -1,5 +1,5 @@
 """What every test runs in: trio for async tests, a home of its own, silence in the log; and the
-servers that some ask for."""
+repository and the servers that some ask for."""
 
 import functools
 import inspect
@@ -14,6 +14,8 @@ import pytest
 import trio
 import trio.testing
 
+from store import add
+from tests.fakes.repositories import Repository, make_repository
 from tests.fakes.s3_servers import ACCESS_KEY, SECRET_KEY, S3Server, serve_moto, serve_rclone_s3
 
 OWN_LOGGERS = {"store", "vfs", "cli", "revfs"}
@@ -89,6 +91,18 @@ def isolated_home(
             level = getattr(pygit2.enums.ConfigLevel, level)
             pygit2.settings.search_path[level] = str(home)
     return home
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> Repository:
+    """A git repository with a revfs id and one commit."""
+    return make_repository(tmp_path / "repository")
+
+
+@pytest.fixture
+def in_no_hurry_for_git(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`add` does not wait for the next second: nothing rests on git's view of the work tree."""
+    monkeypatch.setattr(add, "wait_for_git", lambda top, changes: list(changes))
 
 
 class WarningCollector(logging.Handler):

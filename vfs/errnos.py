@@ -13,7 +13,6 @@ from vfs.errors import (
     NoSuchName,
     NotADirectory,
     NotASymlink,
-    ReadOnly,
     StaleInode,
 )
 
@@ -24,7 +23,6 @@ _ERRNOS: dict[type[Exception], int] = {
     IsADirectory: errno.EISDIR,
     NotASymlink: errno.EINVAL,
     StaleInode: errno.ESTALE,
-    ReadOnly: errno.EROFS,
     FailedJustNow: errno.EIO,
     StoreError: errno.EIO,
 }

@@ -29,9 +29,5 @@ class StaleInode(RequestError):
     """An inode number that this mount never gave out."""
 
 
-class ReadOnly(RequestError):
-    """A change was asked for."""
-
-
 class FailedJustNow(RequestError):
     """The kernel's second try of a read that failed a moment ago and was logged then."""

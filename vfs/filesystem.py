@@ -13,6 +13,7 @@ from store.contents import ContentReader
 from store.directories import FOLDER_KINDS, MAX_NAME_BYTES, TRACKED_KINDS, Entry, Kind
 from store.errors import StoreError
 from store.plain_files import PlainFiles
+from store.shown_names import escape_name
 from vfs.attributes import Attributes, attributes_of
 from vfs.errors import FailedJustNow, IsADirectory, NameTooLong, NoSuchName, NotASymlink
 from vfs.failed_reads import FailedReads
@@ -139,5 +140,5 @@ class RevisionFilesystem:
         return await self._plain_files.read(entry, offset, size)
 
     async def _failure(self, inode: int, cause: str) -> str:
-        path = (await self._tree.load_path(inode)).decode("utf-8", "backslashreplace")
+        path = escape_name(await self._tree.load_path(inode))
         return f"reading {path} failed: {cause}"

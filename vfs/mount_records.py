@@ -8,12 +8,14 @@ import json
 import os
 import signal
 import time
-from collections.abc import Iterator
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, fields
+from fcntl import LOCK_EX, LOCK_NB, LOCK_UN, flock
+from functools import partial
 from pathlib import Path
 
-from store.errors import StoreError
+from store.errors import Busy, StoreError
 from store.ids import hash_bytes
 from store.local_folders import make_private_folder
 from vfs.mountpoints import detach, is_mounted, real_place
@@ -80,6 +82,18 @@ class MountRecords:
             else:
                 self.remove(Path(record.mountpoint))
         return sorted(found, key=lambda record: record.mountpoint)
+
+    @contextmanager
+    def claimed(self, mountpoint: Path) -> Iterator[Callable[[], None]]:
+        """Be the only one to mount there, until the context ends or the function that it gives is
+        called. Raises Busy. A process that is forked meanwhile holds no claim of its own."""
+        with self._path(mountpoint).with_suffix(".lock").open("w") as lock:
+            try:
+                flock(lock, LOCK_EX | LOCK_NB)
+            except BlockingIOError as error:
+                raise Busy(f"another revfs is mounting on {mountpoint} just now") from error
+            yield partial(flock, lock, LOCK_UN)
+            flock(lock, LOCK_UN)
 
     def _records(self) -> Iterator[MountRecord]:
         for path in sorted(self._folder.glob("*.json")):

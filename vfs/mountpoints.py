@@ -7,8 +7,7 @@ from pathlib import Path
 
 from store.errors import PathRefused, StoreError
 from store.git_command import RepositoryPaths
-from store.local_folders import mounted_file_systems
-from store.walk import MOUNT_TYPE
+from store.local_folders import MOUNT_TYPE, mounted_file_systems
 
 _UNMOUNT_SECONDS = 10
 
@@ -66,7 +65,7 @@ def prepare(mountpoint: Path, paths: RepositoryPaths, cache_directory: Path) -> 
             raise PathRefused(f"{place} is mounted already; revfs unmount it first")
         detach(place)
     if not place.is_dir():
-        what = "is not a folder" if place.exists() else "does not exist; make the folder first"
+        what = "is not a folder" if place.exists() else f"does not exist; mkdir -p {place} makes it"
         raise PathRefused(f"the mountpoint {place} {what}")
     for forbidden in (paths.git_dir, paths.common_dir, cache_directory):
         if place.is_relative_to(Path(os.path.realpath(forbidden))):
@@ -91,7 +90,8 @@ def default_mountpoint(paths: RepositoryPaths, revision: str) -> Path:
             raise PathRefused(f"{folder} is a symbolic link; name a mountpoint")
     if not is_mounted(place):
         place.mkdir(parents=True, exist_ok=True)
-    _exclude(paths, "/mnt/")
+    # This folder alone: what else lies in mnt/ is the user's, for git to see.
+    _exclude(paths, f"/mnt/{name}/")
     return place
 
 

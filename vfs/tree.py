@@ -5,8 +5,15 @@ import logging
 import trio
 
 from store.concurrency import GIT_READS
-from store.directories import EMPTY_DIRECTORY, GIT_ID_BYTES, Directory, Entry, Kind
-from store.directory_loader import MAX_DEPTH, DirectoryLoader
+from store.directories import (
+    EMPTY_DIRECTORY,
+    GIT_ID_BYTES,
+    MAX_DEPTH,
+    Directory,
+    Entry,
+    Kind,
+)
+from store.directory_loader import DirectoryLoader
 from store.errors import GitError
 from vfs.errors import NotADirectory, StaleInode
 from vfs.inodes import (

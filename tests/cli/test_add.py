@@ -4,7 +4,6 @@ import os
 import random
 import signal
 import subprocess
-import sys
 import time
 from fcntl import LOCK_EX, flock
 from pathlib import Path
@@ -12,22 +11,10 @@ from pathlib import Path
 import pytest
 
 from cli.main import ExitCode
-from store import add as add_module
+from tests.fakes.processes import environment_with, revfs_command
 from tests.fakes.repositories import Repository, make_repository, random_bytes
 
-ROOT = Path(__file__).parents[2]
-RUN = "import sys; from cli.main import main; main()"
-
-
-@pytest.fixture(autouse=True)
-def in_no_hurry_for_git(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing here rests on git's view of the work tree."""
-    monkeypatch.setattr(add_module, "wait_for_git", lambda top, changes: list(changes))
-
-
-@pytest.fixture
-def repository(tmp_path: Path) -> Repository:
-    return make_repository(tmp_path / "repository")
+pytestmark = pytest.mark.usefixtures("in_no_hurry_for_git")
 
 
 def test_what_was_done_is_said(repository: Repository, capsys: pytest.CaptureFixture[str]) -> None:
@@ -132,16 +119,16 @@ def test_an_add_that_is_killed_anywhere_leaves_nothing_that_the_next_one_minds(
     for number in range(150):
         repository.write(f"small/{number}", b"%d" % number)
     repository.write("large", random_bytes(20 << 20))
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    command = [sys.executable, "-c", RUN, "add", "."]
+    environment = environment_with()
+    command = revfs_command("add", ".")
     killed = 0
     for _ in range(5):
         process = subprocess.Popen(
             command, cwd=repository.top, env=environment, stdout=subprocess.DEVNULL
         )
         try:
-            # No more than an add of this takes: importing it all, reading, and git's second.
-            time.sleep(chance.uniform(0.2, 1.2))
+            # Less than an add of this takes, which has to import it all and then read it.
+            time.sleep(chance.uniform(0.1, 0.5))
         finally:
             process.send_signal(signal.SIGKILL)
             killed += process.wait() == -signal.SIGKILL

@@ -1,6 +1,5 @@
 """`revfs config` on a real repository."""
 
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,14 +13,9 @@ from store.errors import ConfigError
 from store.git_command import find_repository
 
 ENDPOINTS = ("https://one.example.com", "https://two.example.com")
+# As SEMANTICS.md promises.
+PROMISED_TIMEOUT_SECONDS = 30
 Revfs = Callable[..., int]
-
-
-@pytest.fixture
-def top(tmp_path: Path) -> Path:
-    top = tmp_path / "repository"
-    subprocess.run(["git", "init", "--quiet", top], check=True)
-    return top
 
 
 @pytest.fixture
@@ -141,6 +135,13 @@ def test_a_broken_setting_can_be_overwritten(top: Path, config: Revfs) -> None:
     assert config("cache.size") == ExitCode.FAILED
     assert config("cache.size", "1G") == ExitCode.DONE
     assert config("cache.size") == ExitCode.DONE
+
+
+def test_without_settings_a_reader_waits_thirty_seconds_at_most(config: Revfs, app: App) -> None:
+    assert load_settings(app).timeout_seconds == PROMISED_TIMEOUT_SECONDS
+    assert load_settings(app, timeout=0.5).timeout_seconds == 0.5
+    assert config("mount.timeout", "4") == ExitCode.DONE
+    assert load_settings(app).timeout_seconds == 4
 
 
 def test_flags_win_over_every_file(config: Revfs, app: App, isolated_home: Path) -> None:

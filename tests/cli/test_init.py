@@ -11,13 +11,6 @@ from store.config_files import COMMITTED_FILE
 from store.git_command import run_git
 
 
-@pytest.fixture
-def top(tmp_path: Path) -> Path:
-    top = tmp_path / "repository"
-    subprocess.run(["git", "init", "--quiet", top], check=True)
-    return top
-
-
 def configured_id(top: Path) -> str:
     arguments = ["config", "--file", COMMITTED_FILE, "repository.id"]
     return run_git(arguments, cwd=top).decode().strip()
@@ -92,4 +85,4 @@ def test_outside_of_a_repository_git_init_comes_first(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(["-C", str(tmp_path), "init"]) == ExitCode.FAILED
-    assert "run git init first" in capsys.readouterr().err
+    assert "or run git init" in capsys.readouterr().err

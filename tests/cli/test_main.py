@@ -24,16 +24,18 @@ from cli.console import (
 )
 from cli.main import VERBS, ExitCode, Verb, run
 from store.errors import ChunkMissing, ConfigError
-
-ROOT = Path(__file__).parents[2]
-RUN = "import sys; from cli.main import main; main()"
+from tests.fakes.processes import ROOT, environment_with, python_command, revfs_command
 
 
 def start(*arguments: str, cwd: Path = ROOT, **variables: str) -> subprocess.CompletedProcess[str]:
     """The finished command, in a process of its own."""
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), **variables}
-    command = [sys.executable, "-c", RUN, *arguments]
-    return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True)
+    return subprocess.run(
+        revfs_command(*arguments),
+        cwd=cwd,
+        env=environment_with(**variables),
+        capture_output=True,
+        text=True,
+    )
 
 
 @pytest.fixture
@@ -62,7 +64,7 @@ def test_help_imports_click_and_no_other_foreign_library() -> None:
         "print(*{name.partition('.')[0] for name in sys.modules}, file=sys.stderr)"
     )
     completed = subprocess.run(
-        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+        python_command(code), cwd=ROOT, capture_output=True, text=True, check=True
     )
     loaded = set(completed.stderr.split())
     assert "click" in loaded
@@ -153,39 +155,6 @@ def test_what_a_verb_returns_is_no_exit_code_unless_it_is_a_number(
 ) -> None:
     verb(lambda app: "text")
     assert run(["try"]) == ExitCode.DONE
-
-
-WRITING_VERB = """
-import sys, types, click
-from cli.main import VERBS, Verb, main
-@click.command()
-def command():
-    {body}
-sys.modules["written"] = types.SimpleNamespace(command=command)
-VERBS["write"] = Verb("written:command", "")
-main()
-"""
-
-
-@pytest.mark.parametrize(
-    "body",
-    [
-        "click.echo('by click, which flushes')",
-        "print('left in the buffer')",
-        "print('in a nursery'); raise ExceptionGroup('nursery', [BrokenPipeError()])",
-    ],
-)
-def test_a_reader_that_goes_away_is_no_fuss(body: str) -> None:
-    command = [sys.executable, "-c", WRITING_VERB.format(body=body), "write"]
-    buffered = {**os.environ, "PYTHONUNBUFFERED": ""}
-    reading, writing = os.pipe()
-    os.close(reading)
-    with os.fdopen(writing, "w") as stdout:
-        completed = subprocess.run(
-            command, cwd=ROOT, env=buffered, stdout=stdout, stderr=subprocess.PIPE
-        )
-    assert completed.stderr == b""
-    assert completed.returncode == ExitCode.FAILED
 
 
 def test_another_folder_can_be_named_as_with_git(
@@ -335,9 +304,7 @@ def test_progress_on_a_terminal_is_a_bar() -> None:
     )
     parent, child = pty.openpty()
     environment = {**os.environ, "TERM": "xterm", "COLUMNS": "80"}
-    subprocess.run(
-        [sys.executable, "-c", code], cwd=ROOT, env=environment, stderr=child, check=True
-    )
+    subprocess.run(python_command(code), cwd=ROOT, env=environment, stderr=child, check=True)
     os.close(child)
     with os.fdopen(parent, "rb", buffering=0) as terminal:
         shown = terminal.read(1 << 16)

@@ -2,7 +2,6 @@
 
 import json
 import os
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,13 +13,6 @@ from cli.stores import open_mount_records
 from vfs.mount_records import MountRecord, process_start
 
 Refused = Callable[..., str]
-
-
-@pytest.fixture
-def top(tmp_path: Path) -> Path:
-    top = tmp_path / "repository"
-    subprocess.run(["git", "init", "--quiet", top], check=True)
-    return top
 
 
 @pytest.fixture
@@ -48,7 +40,7 @@ def test_an_unknown_revision_is_named_and_its_default_mountpoint_not_left(
     top: Path, refused: Refused
 ) -> None:
     for options in ([], ["--foreground"]):
-        assert "'nonsense'" in refused("mount", "nonsense", *options)
+        assert "no commit" in refused("mount", "nonsense", *options)
         assert os.listdir(top) == [".git"]
 
 

@@ -1,24 +1,15 @@
 """`revfs push` as a person meets it, with folders for remotes."""
 
-import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from cli.main import ExitCode
-from store import add as add_module
+from tests.fakes.processes import environment_with, revfs_command
 from tests.fakes.repositories import Repository, make_repository, random_bytes
 
-ROOT = Path(__file__).parents[2]
-RUN = "import sys; from cli.main import main; main()"
-
-
-@pytest.fixture(autouse=True)
-def in_no_hurry_for_git(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing here rests on git's view of the work tree."""
-    monkeypatch.setattr(add_module, "wait_for_git", lambda top, changes: list(changes))
+pytestmark = pytest.mark.usefixtures("in_no_hurry_for_git")
 
 
 @pytest.fixture
@@ -97,9 +88,8 @@ def test_a_second_remote_gets_what_only_the_first_still_has(
     # What the first one took is not staged any more: it came from there.
     (tmp_path / "disk").rename(tmp_path / "away")
     clone = repository.clone(tmp_path / "clone")
-    command = [sys.executable, "-c", RUN, "cat", "HEAD:large"]
-    cache = {"XDG_CACHE_HOME": str(tmp_path / "fresh"), "REVFS_REMOTE": "backup"}
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), **cache}
+    command = revfs_command("cat", "HEAD:large")
+    environment = environment_with(XDG_CACHE_HOME=str(tmp_path / "fresh"), REVFS_REMOTE="backup")
     shown = subprocess.run(command, cwd=clone.top, env=environment, stdout=subprocess.PIPE)
     assert shown.stdout == random_bytes(1 << 20)
 
@@ -181,17 +171,11 @@ def test_two_clones_push_at_once_in_processes_of_their_own(
         clone.revfs("remote", "add", "-d", "disk", str(tmp_path / "disk"))
         assert clone.revfs("add", "mine", "ours") == ExitCode.DONE
         clone.commit()
-        environment = {
-            **os.environ,
-            "PYTHONPATH": str(ROOT),
-            "XDG_CACHE_HOME": str(tmp_path / f"cache{number}"),
-        }
-        command = [sys.executable, "-c", RUN, "push"]
         processes.append(
             subprocess.Popen(
-                command,
+                revfs_command("push"),
                 cwd=clone.top,
-                env=environment,
+                env=environment_with(XDG_CACHE_HOME=str(tmp_path / f"cache{number}")),
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.PIPE,
             )

@@ -1,7 +1,6 @@
 """`revfs remote` on a real repository."""
 
 import json
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,13 +13,6 @@ from store.git_command import find_repository, run_git
 
 ENDPOINT = "https://s3.example.com"
 Revfs = Callable[..., int]
-
-
-@pytest.fixture
-def top(tmp_path: Path) -> Path:
-    top = tmp_path / "repository"
-    subprocess.run(["git", "init", "--quiet", top], check=True)
-    return top
 
 
 @pytest.fixture

@@ -59,6 +59,11 @@ Plan = Callable[[Call, int], Fault | None]
 """The fault of a call, given how many calls were made before it; None for none."""
 
 
+def faulty(plan: Plan) -> Callable[[Remote], Remote]:
+    """Wraps any remote in the faults of `plan`."""
+    return lambda remote: FaultyRemote(remote, plan)
+
+
 class FaultyRemote:
     """`inner`, with the faults of `plan`. `calls` are all calls so far, in order."""
 

@@ -19,6 +19,7 @@ from store.git import Commit, GitRepository
 from store.git_command import find_repository, run_git
 from store.opening import LocalStore, RemoteParts, WrapRemote, open_reading, open_remote_parts
 from store.paths import load_path
+from store.pointer import Pointer, parse_pointer
 from store.push import PushContext, PushPlan, PushSummary, plan_push
 from store.push_contents import TreeContents
 from store.store_settings import StoreSettings
@@ -63,6 +64,10 @@ class Repository:
     def commit(self, message: str = "a version") -> str:
         """Commit what is staged; the id."""
         self.git("commit", "--quiet", "--allow-empty", "--message", message)
+        return self.head()
+
+    def head(self) -> str:
+        """The id of the commit that is checked out."""
         return self.git("rev-parse", "HEAD").decode().strip()
 
     def status(self) -> list[bytes]:
@@ -165,6 +170,19 @@ def add(
     context = add_context(local, repository.top, chunking)
     plan = plan_add(context, repository.top, [Path(path) for path in paths or (".",)])
     return plan.execute(NoProgress(), jobs=2)
+
+
+def staged_pointer(repository: Repository, path: bytes) -> Pointer:
+    """The pointer that git's index has for a path."""
+    blob = repository.staged()[path].split()[1]
+    pointer = parse_pointer(repository.git("cat-file", "blob", blob))
+    assert pointer is not None
+    return pointer
+
+
+def staged_packs(repository: Repository) -> list[str]:
+    """The names of all files in the folder of staged packs."""
+    return sorted(path.name for path in (repository.top / ".git/revfs/staged").iterdir())
 
 
 def commits_of(repository: GitRepository, *texts: str) -> list[Commit]:

@@ -214,6 +214,17 @@ def random_files(count: int, size: int) -> dict[str, bytes]:
     return {f"whole-{number:05}": os.urandom(size) for number in range(count)}
 
 
+def content(built: BuiltRemote, number: int) -> bytes:
+    """What the file of this number holds."""
+    return list(built.contents.values())[number]
+
+
+def without_memory(store: SmallStore) -> ChunkSource:
+    """A source over the same store, as of another process: it remembers no chunk."""
+    local = LocalSources(None, store.index, store.cache)
+    return ChunkSource(local, store.catalog, store.fetcher, None)
+
+
 async def gather(calls: Sequence[Callable[[], Awaitable[bytes]]]) -> list[bytes]:
     """What the calls return, all made at once, in their order."""
     results: dict[int, bytes] = {}

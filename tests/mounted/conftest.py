@@ -9,8 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from store.local_folders import mounted_file_systems
-from store.walk import MOUNT_TYPE
+from store.local_folders import MOUNT_TYPE, mounted_file_systems
 from tests.fakes.s3_servers import S3Server
 from tests.fakes.tcp_proxy import TcpProxy
 from tests.mounted.repositories import (

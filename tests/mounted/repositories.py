@@ -17,8 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from store.local_folders import mounted_file_systems
-from store.walk import MOUNT_TYPE
+from store.local_folders import MOUNT_TYPE, mounted_file_systems
 from tests.fakes.s3_servers import ACCESS_KEY, SECRET_KEY
 from tests.fakes.tcp_proxy import POLL_SECONDS as PROXY_POLL_SECONDS
 from tests.fakes.tcp_proxy import Link, TcpProxy
@@ -120,9 +119,19 @@ class Mounted:
         """The record as it is now."""
         return self._records.load(self.path)
 
+    def wait_until_fetched(self, byte_count: int) -> None:
+        """Return as soon as the process says that it fetched so many bytes; fail where it does not
+        in time."""
+
+        def has_fetched() -> bool:
+            record = self.load_record()
+            return record is not None and record.fetched_bytes >= byte_count
+
+        wait_until(has_fetched)
+
     def fetched_bytes(self) -> int:
-        """What the process says it fetched, once it has said so twice alike: it does each
-        second."""
+        """What the process says it fetched until now, which it says each second. Where it is to be
+        so many or more, `wait_until_fetched` is faster."""
         time.sleep(1.2)
         record = self.load_record()
         assert record is not None

@@ -11,7 +11,7 @@ from tests.fakes.tcp_proxy import TcpProxy
 from tests.mounted.conftest import InBucket, Published
 from tests.mounted.repositories import commit_version, make_repository, wait_until
 
-LARGE_BYTES = 48 << 20
+LARGE_BYTES = 24 << 20
 # Headers, the index object, the manifest and the format object.
 TABLES_BYTES = 200_000
 
@@ -84,7 +84,7 @@ def test_a_little_of_a_large_file_costs_a_little(rclone_s3: S3Server, tmp_path: 
 def test_what_was_read_once_is_read_again_without_the_remote(in_bucket: InBucket) -> None:
     with in_bucket.clone.mounted("v1") as mount:
         content = (mount.path / "data/large.bin").read_bytes()
-        assert mount.fetched_bytes() >= len(content)
+        mount.wait_until_fetched(len(content))
     with in_bucket.clone.mounted("v1") as mount:
         assert (mount.path / "data/large.bin").read_bytes() == content
         assert mount.fetched_bytes() == 0
@@ -110,13 +110,13 @@ def test_a_small_cache_evicts_while_it_is_read_and_is_never_wrong(
         assert_right(mount.path)
     with clone.mounted("v2", None, "--cache-size", "1MiB") as mount:
         assert_right(mount.path)
-        assert mount.fetched_bytes() > 0
+        mount.wait_until_fetched(1)
 
 
 def test_reading_a_file_whole_tells_how_much_is_cached(in_bucket: InBucket) -> None:
     with in_bucket.clone.mounted("v1") as mount:
         size = len((mount.path / "data/large.bin").read_bytes())
-        assert mount.fetched_bytes() >= size
+        mount.wait_until_fetched(size)
         (listed,) = in_bucket.clone.mounts()
         assert listed["state"] == "alive"
         assert listed["cached_bytes"] >= size

@@ -52,6 +52,22 @@ def test_a_mountpoint_in_use_is_refused_and_goes_on(clone: Clone) -> None:
         assert [entry["revision"] for entry in clone.mounts()] == ["v1"]
 
 
+def test_of_several_who_mount_at_one_place_at_once_one_does(clone: Clone) -> None:
+    place = clone.fresh_mountpoint()
+    command = [str(REVFS), "mount", "v1", str(place)]
+    try:
+        runs = [
+            subprocess.Popen(command, cwd=clone.top, env=clone.environment, stderr=subprocess.PIPE)
+            for _ in range(4)
+        ]
+        said = [run.communicate()[1] for run in runs]
+        assert sorted(run.returncode for run in runs) == [0, 1, 1, 1], said
+        lines = Path("/proc/self/mountinfo").read_text().splitlines()
+        assert len([line for line in lines if f" {place} " in line]) == 1
+    finally:
+        clone.end_mount(place)
+
+
 @pytest.mark.parametrize("options", [(), ("--foreground",)], ids=["background", "foreground"])
 def test_an_unknown_revision_leaves_nothing(clone: Clone, options: tuple[str, ...]) -> None:
     place = clone.fresh_mountpoint()
@@ -77,7 +93,7 @@ def test_the_default_mountpoint_is_made_kept_out_of_git_and_removed(clone: Clone
         clone.end_mount(place)
     assert clone.git("status", "--porcelain") == ""
     exclude = (clone.top / ".git/info/exclude").read_text().splitlines()
-    assert exclude.count("/mnt/") == 1
+    assert exclude.count("/mnt/v1/") == 1
 
 
 def test_a_revision_with_slashes_has_a_flat_default_mountpoint(clone: Clone) -> None:

@@ -202,3 +202,11 @@ def test_formats_are_told_apart_by_the_remote_s_identity(index: CacheIndex) -> N
         b"2",
         None,
     ]
+
+
+def test_a_pack_of_which_nothing_is_here_does_not_count_as_cached(index: CacheIndex) -> None:
+    here, gone, never = (new_pack_name() for _ in range(3))
+    index.keep_ranges({here: byte_ranges.add(b"", 0, 10), gone: byte_ranges.add(b"", 0, 5)}, 1)
+    index.drop_range(gone, 0, 5)
+    index.keep_uses({here, gone, never}, 2)
+    assert index.load_uses() == [PackUse(here, 2, 10)]

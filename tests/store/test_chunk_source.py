@@ -16,36 +16,23 @@ from store.errors import ChunkMissing, ChunkUnreadable
 from store.ids import ChunkId, new_pack_name
 from store.open_files import OpenFiles
 from store.packs import PackEntry
-from store.remote import Remote
 from store.tables import Tables
-from tests.fakes.faulty_remote import FaultyRemote, Flips, Plan
+from tests.fakes.faulty_remote import Flips, faulty
 from tests.fakes.small_store import (
     STORE,
     BuiltRemote,
     SmallStore,
     build_remote,
+    content,
     open_store,
     random_files,
+    without_memory,
 )
 from tests.store.damage import unhurried
 
 SIZE = 1000
 LARGE = 600 << 10
 fixture_friendly = settings(unhurried, suppress_health_check=[HealthCheck.function_scoped_fixture])
-
-
-def faulty(plan: Plan) -> Callable[[Remote], Remote]:
-    return lambda remote: FaultyRemote(remote, plan)
-
-
-def content(built: BuiltRemote, number: int) -> bytes:
-    return list(built.contents.values())[number]
-
-
-def without_memory(store: SmallStore) -> ChunkSource:
-    """A source over the same store, as of another process: it remembers no chunk."""
-    local = LocalSources(None, store.index, store.cache)
-    return ChunkSource(local, store.catalog, store.fetcher, None)
 
 
 async def fill(store: SmallStore) -> None:

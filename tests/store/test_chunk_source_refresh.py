@@ -1,6 +1,5 @@
 """When a chunk is not where it was said to be: what is asked of the remote, and how often."""
 
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -8,38 +7,25 @@ import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
-from store.chunk_source import ChunkSource, LocalSources
+from store.chunk_source import ChunkSource
 from store.errors import RemoteUnavailable, StoreError
 from store.ids import ChunkId
 from store.remote import Remote, pack_key
 from store.retry import RetryingRemote
-from tests.fakes.faulty_remote import Fault, FaultyRemote, Hangs, Plan, Raises
+from tests.fakes.faulty_remote import Fault, FaultyRemote, Hangs, Raises, faulty
 from tests.fakes.memory_remote import Call
 from tests.fakes.small_store import (
-    BuiltRemote,
     SmallStore,
     build_remote,
+    content,
     gather,
     open_store,
     publish,
     random_files,
+    without_memory,
 )
 
 SIZE = 1000
-
-
-def faulty(plan: Plan) -> Callable[[Remote], Remote]:
-    return lambda remote: FaultyRemote(remote, plan)
-
-
-def content(built: BuiltRemote, number: int) -> bytes:
-    return list(built.contents.values())[number]
-
-
-def without_memory(store: SmallStore) -> ChunkSource:
-    """A source over the same store, as of another process: it remembers no chunk."""
-    local = LocalSources(None, store.index, store.cache)
-    return ChunkSource(local, store.catalog, store.fetcher, None)
 
 
 def verbs(store: SmallStore) -> list[str]:

@@ -292,7 +292,6 @@ def test_a_directory_is_what_it_was_after_packing(listed: list[Entry]) -> None:
     for number, entry in enumerate(directory):
         assert directory.number_of(entry.name) == number
         assert directory.folder_rank(number) == sum(folders[:number])
-    assert directory.folder_count() == sum(folders)
     assert directory.folder_numbers() == [n for n, is_folder in enumerate(folders) if is_folder]
 
 

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -197,14 +198,21 @@ async def test_the_bytes_are_on_disk_before_the_name_and_the_name_before_the_ret
     assert steps == ["sync file", "rename", "sync folder"]
 
 
-async def test_a_share_that_does_not_answer_ends_with_its_time(tmp_path: Path) -> None:
-    fifo = tmp_path / "remote" / "object"
-    fifo.parent.mkdir()
-    os.mkfifo(fifo)  # To open it waits for a writer, as a dead share waits for its server.
-    remote = DirectoryRemote(fifo.parent)
+async def test_a_share_that_does_not_answer_ends_with_its_time(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers = threading.Event()
+    open_at_once = os.open
+
+    def open_some_time(path: Path, flags: int) -> int:
+        answers.wait()
+        return open_at_once(path, flags)
+
+    monkeypatch.setattr("store.directory.os.open", open_some_time)
+    remote = DirectoryRemote(folder)
     with trio.fail_after(TIMEOUT_SECONDS), pytest.raises(RemoteUnavailable, match="not done"):
         await remote.fetch("object", max_bytes=1, timeout_seconds=0.05)
-    os.close(os.open(fifo, os.O_RDWR))  # Lets the thread go.
+    answers.set()  # Lets the thread go.
 
 
 async def test_a_cancelled_put_leaves_nothing(

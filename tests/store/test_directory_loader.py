@@ -7,11 +7,10 @@ from pathlib import Path
 import pytest
 
 from store.cache_index import CacheIndex
-from store.directories import Directory, Kind
-from store.directory_loader import MAX_DEPTH, DirectoryLoader
+from store.directories import MAX_DEPTH, Directory, Kind
+from store.directory_loader import DirectoryLoader
 from store.errors import GitError, LocalDiskFull
 from store.git import GitRepository
-from store.git_command import find_repository
 from tests.fakes.repositories import Repository, make_repository, raw_entry
 
 
@@ -23,13 +22,6 @@ def repository(tmp_path: Path) -> Repository:
     made.git("add", ".")
     made.commit()
     return made
-
-
-@pytest.fixture
-def opened(repository: Repository) -> Iterator[GitRepository]:
-    opened = GitRepository(find_repository(repository.top))
-    yield opened
-    opened.close()
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 import os
 import struct
 import threading
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -16,8 +15,7 @@ from store.cache_index import PackPlace
 from store.errors import IntegrityError, ObjectMissing, RemoteUnavailable, StoreError
 from store.ids import ChunkId
 from store.packs import PackEntry, PackTable
-from store.remote import Remote
-from tests.fakes.faulty_remote import Cuts, Fault, FaultyRemote, Flips, Hangs, Plan, Raises
+from tests.fakes.faulty_remote import Cuts, Fault, Flips, Hangs, Raises, faulty
 from tests.fakes.gate import Gate, gated, gather_through, open_when_blocked
 from tests.fakes.memory_remote import Call
 from tests.fakes.small_store import (
@@ -30,10 +28,6 @@ from tests.fakes.small_store import (
 )
 
 SIZE = 1000
-
-
-def faulty(plan: Plan) -> Callable[[Remote], Remote]:
-    return lambda remote: FaultyRemote(remote, plan)
 
 
 def contents_of(built: BuiltRemote) -> list[bytes]:

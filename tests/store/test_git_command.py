@@ -99,7 +99,7 @@ def test_git_dir_of_the_environment_is_honoured(
 
 
 def test_outside_of_a_repository_the_way_in_is_said(tmp_path: Path) -> None:
-    with pytest.raises(GitError, match="not inside a git repository; run git init first"):
+    with pytest.raises(GitError, match="not inside a git repository; go into one"):
         find_repository(tmp_path)
 
 

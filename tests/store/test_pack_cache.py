@@ -2,7 +2,6 @@ import errno
 import os
 import random
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -16,9 +15,9 @@ from store.errors import LocalDiskFull
 from store.ids import PackName, new_pack_name, pack_name_from_bytes
 from store.local_folders import make_private_folder
 from store.pack_cache import DiskState, PackCache, plan_eviction
+from tests.fakes.processes import ROOT, python_command
 from tests.store.damage import unhurried
 
-ROOT = Path(__file__).parents[2]
 NO_DISK = DiskState(0, 0)
 MIB = 1 << 20
 
@@ -176,6 +175,16 @@ def test_a_flush_evicts_only_after_enough_was_kept(
     assert counts[2] < 2
 
 
+def test_a_cache_opened_with_a_smaller_budget_fits_it_from_the_first_flush_on(
+    make_cache: MakeCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(make_cache(None), 4, MIB, monkeypatch)
+    smaller = make_cache(2 * MIB + MIB // 2)
+    assert present(smaller, 4) == [0, 1, 2, 3]
+    smaller.flush()
+    assert present(smaller, 4) == [2, 3]
+
+
 def test_files_that_a_crash_left_without_rows_are_evicted_too(make_cache: MakeCache) -> None:
     lost = make_cache(None)
     for number in range(3):
@@ -219,13 +228,11 @@ def test_two_evictions_at_once_are_one(make_cache: MakeCache, tmp_path: Path) ->
     cache = make_cache(0)
     cache.keep(name_of(0), 0, bytes(MIB))
     child = subprocess.Popen(
-        [
-            sys.executable,
-            "-c",
+        python_command(
             "import fcntl, sys; lock = open(sys.argv[1], 'w'); fcntl.flock(lock, fcntl.LOCK_EX)\n"
             "print('locked', flush=True); sys.stdin.read()",
-            str(tmp_path / "packs" / ".evicting"),
-        ],
+            tmp_path / "packs" / ".evicting",
+        ),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
     )
@@ -281,14 +288,15 @@ def test_tables_that_cannot_be_written_lose_nothing_in_this_process(
     assert byte_ranges.pairs(index.load_ranges(pack)) == [(0, 5)]
 
 
-@pytest.mark.expects_warnings
-def test_a_cache_folder_that_was_removed_ends_no_flush(
+def test_a_cache_folder_that_was_removed_is_made_anew(
     make_cache: MakeCache, tmp_path: Path
 ) -> None:
     cache = make_cache(MIB)
     (tmp_path / "packs").rename(tmp_path / "elsewhere")
-    assert not cache.keep(name_of(0), 0, b"bytes")
+    assert cache.keep(name_of(0), 0, b"bytes")
+    assert cache.path_of(name_of(0)).read_bytes() == b"bytes"
     cache.flush()
+    assert cache.covers(name_of(0), 0, 5)
 
 
 def test_a_pack_that_was_pushed_is_moved_in_whole(make_cache: MakeCache, tmp_path: Path) -> None:
@@ -331,7 +339,7 @@ def test_two_processes_share_a_cache_and_its_budget(
     cache = make_cache(budget)
     children = [
         subprocess.Popen(
-            [sys.executable, "-c", WRITER, str(tmp_path), str(budget), str(seed)],
+            python_command(WRITER, tmp_path, str(budget), str(seed)),
             cwd=ROOT,
             stderr=subprocess.PIPE,
         )
@@ -370,9 +378,7 @@ def test_a_real_disk_that_fills_up_is_survived(tmp_path: Path) -> None:
         "cache.flush()"
     )
     make_private_folder(tmp_path / "index")
-    done = subprocess.run(
-        [sys.executable, "-c", text, str(tmp_path)], cwd=ROOT, capture_output=True, timeout=30
-    )
+    done = subprocess.run(python_command(text, tmp_path), cwd=ROOT, capture_output=True, timeout=30)
     assert done.stdout == b"True False\nTrue False\n", done.stderr.decode()
     assert done.returncode == 0, done.stderr.decode()
 

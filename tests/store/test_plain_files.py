@@ -1,7 +1,6 @@
 """Files that git itself keeps, small, large and missing."""
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -10,21 +9,8 @@ from store import plain_files as plain_files_module
 from store.directories import MAX_SYMLINK_BYTES, Entry, Kind
 from store.errors import GitError, StoreError
 from store.git import GitRepository
-from store.git_command import find_repository
 from store.plain_files import PlainFiles
-from tests.fakes.repositories import Repository, make_repository, random_bytes
-
-
-@pytest.fixture
-def repository(tmp_path: Path) -> Repository:
-    return make_repository(tmp_path / "repository")
-
-
-@pytest.fixture
-def opened(repository: Repository) -> Iterator[GitRepository]:
-    opened = GitRepository(find_repository(repository.top))
-    yield opened
-    opened.close()
+from tests.fakes.repositories import Repository, random_bytes
 
 
 @pytest.fixture

@@ -1,8 +1,6 @@
 """Staged packs: nothing finished is lost, nothing unfinished stays, whatever ends the writer."""
 
-import os
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,9 +14,8 @@ from store.pack_sink import PackSink
 from store.packs import MAX_PACK_BYTES, PackKind, verify_pack
 from store.staging import Staging, has_staged_packs, open_repository_tables
 from store.tables import Tables
+from tests.fakes.processes import environment_with, python_command
 from tests.fakes.repositories import random_bytes
-
-ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
@@ -213,8 +210,8 @@ def test_a_killed_process_holds_no_lock(state: Path, staging: Staging) -> None:
         "s._state_dir, s._folder = state, state / 'staged';"
         "lock = s.locked('add'); lock.__enter__(); os.kill(os.getpid(), signal.SIGKILL)"
     )
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    ended = subprocess.run([sys.executable, "-c", code, str(state)], env=environment, check=False)
+    command = python_command(code, state)
+    ended = subprocess.run(command, env=environment_with(), check=False)
     assert ended.returncode == -9
     with staging.locked("add"):
         pass

@@ -1,32 +1,20 @@
 """What `status` counts, against what was done."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from store import add as add_module
 from store.git import Commit
 from store.opening import LocalStore
 from store.status import Count, Status, read_status
-from tests.fakes.repositories import Repository, add, make_repository, open_local
+from tests.fakes.repositories import Repository, add, make_repository
 
-
-@pytest.fixture(autouse=True)
-def in_no_hurry_for_git(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing here rests on git's view of the work tree."""
-    monkeypatch.setattr(add_module, "wait_for_git", lambda top, changes: list(changes))
+pytestmark = pytest.mark.usefixtures("in_no_hurry_for_git")
 
 
 @pytest.fixture
 def repository(tmp_path: Path) -> Repository:
     return make_repository(tmp_path / "repository", initialised=False)
-
-
-@pytest.fixture
-def local(repository: Repository, tmp_path: Path) -> Iterator[LocalStore]:
-    with open_local(repository, tmp_path / "cache") as local:
-        yield local
 
 
 def status(local: LocalStore, *pushed: str) -> Status:

@@ -1,7 +1,6 @@
 import os
 import signal
 import subprocess
-import sys
 from pathlib import Path
 
 import lmdb
@@ -10,8 +9,8 @@ import pytest
 from store import tables as tables_module
 from store.errors import CacheUnusable, LocalDiskFull
 from store.tables import Tables
+from tests.fakes.processes import ROOT, python_command
 
-ROOT = Path(__file__).parents[2]
 NAMES = ("one", "two")
 
 
@@ -28,7 +27,7 @@ def rows_of(count: int) -> list[tuple[bytes, bytes]]:
 
 def run_python(text: str, *arguments: str) -> subprocess.Popen[bytes]:
     return subprocess.Popen(
-        [sys.executable, "-c", text, *arguments],
+        python_command(text, *arguments),
         cwd=ROOT,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,

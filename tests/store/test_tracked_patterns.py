@@ -1,13 +1,11 @@
 """The lines of `.gitattributes`, against what git check-attr makes of them."""
 
-from pathlib import Path
-
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from store.tracked_patterns import Target, add_patterns
-from tests.fakes.repositories import Repository, make_repository
+from tests.fakes.repositories import Repository
 from tests.store.damage import unhurried
 
 ODD_NAMES = [
@@ -36,11 +34,6 @@ ODD_NAMES = [
     b"a=b",
 ]
 ATTRIBUTES = [b"filter", b"merge", b"text"]
-
-
-@pytest.fixture
-def repository(tmp_path: Path) -> Repository:
-    return make_repository(tmp_path / "repository")
 
 
 def tracked(repository: Repository, text: bytes, paths: list[bytes]) -> list[bytes]:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from store import walk as walk_module
+from store.directories import MAX_DEPTH
 from store.errors import PathNotFound, PathRefused
 from store.walk import resolve_arguments, walk
 from tests.fakes.repositories import Repository, make_repository
@@ -166,3 +167,13 @@ def test_what_is_gone_is_an_argument_without_a_stat(repository: Repository) -> N
 def test_a_path_through_a_file_is_not_found(repository: Repository) -> None:
     with pytest.raises(PathNotFound, match="top/below"):
         found(repository, "top/below")
+
+
+def test_what_lies_too_deep_to_be_shown_is_refused(repository: Repository) -> None:
+    folders = "/".join(["d"] * (MAX_DEPTH - 1))
+    repository.write(f"{folders}/file")
+    assert found(repository, "d") == [f"{folders}/file".encode()]
+    repository.write(f"{folders}/d/file")
+    for named in ("d", f"{folders}/d/file"):
+        with pytest.raises(PathRefused, match="too deep"):
+            found(repository, named)

@@ -3,16 +3,15 @@
 import os
 import signal
 import subprocess
-import sys
 import textwrap
 import time
 from pathlib import Path
 
 import pytest
 
+from tests.fakes.processes import environment_with, python_command
 from vfs.mount_records import process_start
 
-ROOT = Path(__file__).parents[2]
 START = """
 import os, signal, sys, time
 from pathlib import Path
@@ -38,8 +37,8 @@ def start(folder: Path, work: str) -> str:
     """What the parent says of a daemon that does this."""
     code = START.format(work=textwrap.dedent(work).strip().replace("\n", "\n    "))
     completed = subprocess.run(
-        [sys.executable, "-c", code, folder],
-        env={**os.environ, "PYTHONPATH": os.environ.get("PYTHONPATH", str(ROOT))},
+        python_command(code, folder),
+        env=environment_with(),
         capture_output=True,
         text=True,
         timeout=20,

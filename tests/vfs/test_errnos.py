@@ -24,7 +24,6 @@ REQUEST_ERRORS = {
     "NotASymlink": errno.EINVAL,
     "StaleInode": errno.ESTALE,
     "FailedJustNow": errno.EIO,
-    "ReadOnly": errno.EROFS,
 }
 
 

@@ -99,11 +99,11 @@ def test_the_default_mountpoint_is_kept_out_of_git_whatever_was_excluded_before(
     exclude.write_bytes(b"*.tmp\n\xff no text, no line end")
     default_mountpoint(paths, "v1")
     default_mountpoint(paths, "v2")
-    assert exclude.read_bytes() == b"*.tmp\n\xff no text, no line end\n/mnt/\n"
+    assert exclude.read_bytes() == b"*.tmp\n\xff no text, no line end\n/mnt/v1/\n/mnt/v2/\n"
     exclude.unlink()
     exclude.parent.rmdir()
     default_mountpoint(paths, "v1")
-    assert exclude.read_bytes() == b"/mnt/\n"
+    assert exclude.read_bytes() == b"/mnt/v1/\n"
 
 
 def test_removing_a_default_mountpoint_removes_what_is_empty_and_ours(

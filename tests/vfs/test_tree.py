@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from store.cache_index import CacheIndex
-from store.directories import Kind
-from store.directory_loader import MAX_DEPTH, DirectoryLoader
+from store.directories import MAX_DEPTH, Kind
+from store.directory_loader import DirectoryLoader
 from store.errors import GitError
 from store.git import GitRepository
 from store.git_command import find_repository
