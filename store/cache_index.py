@@ -144,6 +144,12 @@ class CacheIndex:
             return None
         return PackTable.trusted(raw[32:])
 
+    def load_known_packs(self, store: str) -> list[PackName]:
+        """The packs of that store whose tables are known here."""
+        prefix = _store_prefix(store)
+        keys = self._tables.scan_keys("packs", prefix)
+        return [pack_name_from_bytes(key[len(prefix) :]) for key in keys]
+
     def load_index_of_pack(self, store: str, pack: PackName) -> str | None:
         """The hash (hex) of an index object that lists a pack, as far as known here."""
         raw = self._tables.get("packs", _store_prefix(store) + bytes.fromhex(pack))

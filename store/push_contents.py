@@ -52,10 +52,10 @@ class RemoteHoldings:
         return self._sound[pack]
 
     def forget_unsound(self) -> None:
-        """Drop what is known of chunks in packs that turned out absent or wrong, so that `add`
-        stages them anew. Nothing of them can be read from the cache after that."""
-        for pack, sound in self._sound.items():
-            if not sound:
+        """Drop what is known of chunks in packs that are absent or wrong, asked for or not, so that
+        one `add` stages all of them anew. Nothing of them can be read from the cache after that."""
+        for pack in self.index.load_known_packs(self.store):
+            if not self._is_sound(pack):
                 self.index.forget_chunks(self.store, pack)
 
     def add_pack(self, pack: PackName, table: PackTable) -> None:
