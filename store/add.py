@@ -133,10 +133,10 @@ def plan_add(context: AddContext, cwd: Path, paths: Sequence[Path]) -> AddPlan:
     """
     top = os.fsencode(context.work_tree)
     arguments = resolve_arguments(context.work_tree, cwd, paths)
-    indexed = {path: blob for path, (_, blob) in context.repository.load_index_entries().items()}
+    entries = context.repository.load_index_entries()
+    indexed = {path: entry.blob for path, entry in entries.items()}
     found = {file.path: file for argument in arguments for file in walk(top, argument)}
-    kept = context.repository.load_skipped_paths()
-    gone = _gone_paths(top, arguments, indexed.keys() - kept)
+    gone = _gone_paths(top, arguments, (p for p, entry in entries.items() if not entry.skipped))
     for argument in arguments:
         if argument.status is None and not any(_is_below(path, argument.path) for path in gone):
             raise PathNotFound(f"{escape_name(argument.path)} is not there")

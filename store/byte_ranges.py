@@ -32,18 +32,11 @@ def covered_by(found: Sequence[tuple[int, int]], start: int, end: int) -> bool:
 
 def add(packed: bytes, start: int, end: int) -> bytes:
     """The set with start … end in it; touching ranges become one."""
-    merged = []
-    for low, high in pairs(packed):
-        if high < start or low > end:
-            merged.append((low, high))
-        else:
-            start, end = min(start, low), max(end, high)
-    merged.append((start, end))
-    return b"".join(_PAIR.pack(*pair) for pair in sorted(merged))
+    return union(packed, _PAIR.pack(start, end))
 
 
 def union(packed: bytes, other: bytes) -> bytes:
-    """Both sets in one."""
+    """Both sets in one; touching ranges become one."""
     merged: list[tuple[int, int]] = []
     for start, end in sorted(pairs(packed) + pairs(other)):
         if merged and start <= merged[-1][1]:

@@ -22,6 +22,7 @@ from store.errors import (
     RemoteMisconfigured,
     RemoteUnavailable,
 )
+from store.local_folders import sync_folder
 from store.remote import ObjectInfo
 
 Result = TypeVar("Result")
@@ -165,7 +166,7 @@ class DirectoryRemote:
             with contextlib.suppress(OSError):
                 os.unlink(temporary)
             raise
-        _sync_folder(path.parent)
+        sync_folder(path.parent)
 
     def _make_folders(self, folder: Path) -> None:
         """Make `folder` and what is missing above it, each one lasting, the root included."""
@@ -177,7 +178,7 @@ class DirectoryRemote:
         else:
             self._make_folders(folder.parent)
         folder.mkdir(exist_ok=True)
-        _sync_folder(folder.parent)
+        sync_folder(folder.parent)
 
     def _scan(self, folder: Path, prefix: str) -> Iterator[ObjectInfo]:
         """The objects in `folder` and below, whose keys begin with `prefix`; no symlinks."""
@@ -241,11 +242,3 @@ def _write_all(target: int, content: bytes) -> None:
     while left:
         trio.from_thread.check_cancelled()
         left = left[os.write(target, left[:COPY_BYTES]) :]
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

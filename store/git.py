@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from fcntl import LOCK_EX, LOCK_NB, flock
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pygit2
 from pygit2.enums import ObjectType, SortMode
@@ -63,6 +63,14 @@ class IndexChange:
     mode: int
     blob: bytes
     status: os.stat_result | None
+
+
+class IndexedBlob(NamedTuple):
+    """What git's index has for a path: the raw id of a blob, and whether it is there on purpose
+    without a file (skip-worktree)."""
+
+    blob: bytes
+    skipped: bool
 
 
 class GitRepository:
@@ -159,16 +167,18 @@ class GitRepository:
             run_git(command, cwd=self.paths.git_dir, stdin=b"".join(parts))
         return [blob_id(content) for content in contents]
 
-    def load_index_entries(self) -> dict[bytes, tuple[int, bytes]]:
-        """path → (mode, raw id) of every merged entry of git's index."""
+    def load_index_entries(self) -> dict[bytes, IndexedBlob]:
+        """Every merged entry of git's index, by path."""
         index = self._open_index(self._index_path())
-        return {entry.path: (entry.mode, entry.blob) for entry in _index_entries(index)}
-
-    def load_skipped_paths(self) -> set[bytes]:
-        """The paths that git keeps in its index on purpose without a file (skip-worktree)."""
-        index = self._open_index(self._index_path())
-        entries = _raw_entries(index)
-        return {ffi.string(e.path) for e in entries if e.flags_extended & _SKIP_WORKTREE}
+        return {
+            ffi.string(entry.path): IndexedBlob(
+                bytes(ffi.buffer(ffi.addressof(entry, "id"))[:20]),
+                bool(entry.flags_extended & _SKIP_WORKTREE),
+            )
+            for entry in _raw_entries(index)
+            # Bits 12 and 13 of the flags are the merge stage: 0 for all that is not in conflict.
+            if not entry.flags >> 12 & 3
+        }
 
     def write_index(self, changes: Sequence[IndexChange], removed: Iterable[bytes] = ()) -> None:
         """Put `changes` into git's index and take `removed` out, in one step under git's lock.
@@ -373,14 +383,6 @@ def _fill_stat(entry: Any, status: os.stat_result) -> None:
 def _raw_entries(index: pygit2.Index) -> Iterator[Any]:
     for number in range(C.git_index_entrycount(index._index)):
         yield C.git_index_get_byindex(index._index, number)
-
-
-def _index_entries(index: pygit2.Index) -> Iterator[IndexChange]:
-    for entry in _raw_entries(index):
-        raw_id = bytes(ffi.buffer(ffi.addressof(entry, "id"))[:20])
-        # Bits 12 and 13 of the flags are the merge stage: 0 for all that is not in conflict.
-        if not entry.flags >> 12 & 3:
-            yield IndexChange(ffi.string(entry.path), entry.mode, raw_id, None)
 
 
 def _check(code: int) -> None:

@@ -1,9 +1,11 @@
-"""Folders of our own on the local disk: that they are ours alone, and on a disk that can lock; and
-what file systems are mounted where, our own among them."""
+"""Folders of our own on the local disk: that they are ours alone, on a disk that can lock, and how
+their files are locked and made to last; and what file systems are mounted where."""
 
 import os
 import stat
+from fcntl import LOCK_EX, LOCK_NB, flock
 from pathlib import Path
+from typing import IO, Any
 
 from store.errors import CacheUnusable
 
@@ -80,3 +82,21 @@ def _unescape(text: str) -> str:
     for code, character in (("040", " "), ("011", "\t"), ("012", "\n"), ("134", "\\")):
         text = text.replace(f"\\{code}", character)
     return text
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the names in a folder last through a power cut."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def try_lock(file: IO[Any]) -> bool:
+    """Lock an open file for this process and those it forks, if nobody else has; whether it is."""
+    try:
+        flock(file, LOCK_EX | LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import trio
 
 from store.cache_index import CacheIndex
-from store.catalog import Catalog
+from store.catalog import Catalog, load_format
 from store.chunk_source import ChunkSource, LocalSources, PackTables
 from store.chunking import DEFAULT_CHUNKING, ChunkingParameters
 from store.concurrency import TABLE_WRITES
@@ -16,14 +16,13 @@ from store.config import RemoteSettings, require_trust
 from store.contents import ContentReader
 from store.deferred_remote import DeferredRemote
 from store.directory_loader import DirectoryLoader
-from store.errors import MalformedObject
 from store.fetch import Fetcher
 from store.git import GitRepository
 from store.ids import ChunkId, GitId
 from store.local_folders import make_private_folder
 from store.pack_cache import PackCache
 from store.remote import Remote
-from store.remote_format import RemoteFormat, parse_remote_format
+from store.remote_format import RemoteFormat
 from store.retry import RetryingRemote
 from store.staging import Staging, has_staged_packs, open_repository_tables
 from store.stat_cache import StatCache
@@ -111,14 +110,8 @@ class LocalStore:
         return None if found is None else found.store
 
     def _load_format(self) -> RemoteFormat | None:
-        if self.settings.remote is None:
-            return None
-        raw = self.index.load_format(identity_of(self.settings.remote))
-        try:
-            return None if raw is None else parse_remote_format(raw)
-        except MalformedObject:
-            # A damaged row says nothing; the next one who asks the remote replaces it.
-            return None
+        remote = self.settings.remote
+        return None if remote is None else load_format(self.index, identity_of(remote))
 
 
 def identity_of(remote: RemoteSettings) -> str:

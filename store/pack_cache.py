@@ -11,14 +11,13 @@ import time
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from fcntl import LOCK_EX, LOCK_NB, flock
 from pathlib import Path
 
 from store import byte_ranges
 from store.cache_index import CacheIndex, PackUse
 from store.errors import LocalDiskFull, StoreError
 from store.ids import PackName, is_pack_name
-from store.local_folders import make_private_folder
+from store.local_folders import make_private_folder, try_lock
 
 log = logging.getLogger(__name__)
 
@@ -198,9 +197,7 @@ class PackCache:
     def evict(self) -> list[PackUse]:
         """Drop the least recently used packs until the cache fits; what was dropped."""
         with (self._folder / ".evicting").open("w") as lock:
-            try:
-                flock(lock, LOCK_EX | LOCK_NB)
-            except BlockingIOError:
+            if not try_lock(lock):
                 return []
             plan = plan_eviction(self._load_uses(), self._budget_bytes, self._disk())
             self._remove(use.pack for use in plan)

@@ -95,12 +95,7 @@ class TreeContents:
         for batch in _batches(self._new_pointers(commits)):
             wanted: dict[ChunkId, Wanted] = {}
             for pointer, where in batch:
-                try:
-                    await self._add_chunks(pointer, where, wanted)
-                except ChunkMissing:
-                    # So that it is known what packs they were in.
-                    holdings.load_places(list(wanted))
-                    raise
+                await self._add_chunks(pointer, where, wanted)
             places = holdings.load_places(list(wanted))
             for (chunk, why), place in zip(wanted.items(), places, strict=True):
                 if place is None:

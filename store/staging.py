@@ -11,14 +11,13 @@ import struct
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from fcntl import LOCK_EX, LOCK_NB, flock
 from pathlib import Path
-from typing import IO, Any, BinaryIO
+from typing import BinaryIO
 
 from store.cache_index import PackPlace, pack_place, parse_place
 from store.errors import Busy, IntegrityError, LocalDiskFull, MalformedObject, StoreError
 from store.ids import ChunkId, PackName, is_pack_name, new_pack_name
-from store.local_folders import make_private_folder
+from store.local_folders import make_private_folder, sync_folder, try_lock
 from store.packs import (
     PackKind,
     PackSummary,
@@ -71,7 +70,7 @@ class Staging:
     def locked(self, verb: str) -> Iterator[None]:
         """Be the only one at this verb in this repository. Raises Busy."""
         with (self._state_dir / f"{verb}.lock").open("w") as lock:
-            if not _try_lock(lock):
+            if not try_lock(lock):
                 raise Busy(f"another revfs {verb} is at work in this repository; wait for its end")
             self._remove_leftovers()
             yield
@@ -80,7 +79,7 @@ class Staging:
         for leftover in self._folder.glob(f"*{_TEMPORARY_SUFFIX}"):
             with suppress(FileNotFoundError), leftover.open("rb") as file:
                 # Whoever is writing it holds its lock.
-                if _try_lock(file):
+                if try_lock(file):
                     leftover.unlink(missing_ok=True)
 
     def path_of(self, pack: PackName) -> Path:
@@ -177,7 +176,7 @@ class StagedPackWriter:
         self._staging = staging
         self._temporary = staging.path_of(PackName(self.name + _TEMPORARY_SUFFIX))
         self._file: BinaryIO = self._temporary.open("xb", buffering=1 << 20)
-        _try_lock(self._file)
+        try_lock(self._file)
         self._writer = PackWriter(self._file, kind)
 
     def __len__(self) -> int:
@@ -226,14 +225,6 @@ def _is_sound(file: BinaryIO, chunk: ChunkId, row: bytes) -> bool:
     return True
 
 
-def _try_lock(file: IO[Any]) -> bool:
-    try:
-        flock(file, LOCK_EX | LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
-
-
 @contextmanager
 def _disk_errors(path: Path) -> Iterator[None]:
     try:
@@ -242,12 +233,3 @@ def _disk_errors(path: Path) -> Iterator[None]:
         if is_no_space(error):
             raise LocalDiskFull(f"the disk of {path.parent} is full; nothing was staged") from error
         raise StoreError(f"{path.parent} cannot be written: {error.strerror}") from error
-
-
-def sync_folder(folder: Path) -> None:
-    """Make the names in a folder last through a power cut."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

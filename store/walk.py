@@ -31,10 +31,11 @@ def resolve_arguments(work_tree: Path, cwd: Path, paths: Sequence[Path]) -> list
     """The user's paths as git sees them. Raises PathRefused for one that is not in this work tree,
     is inside a git directory, or lies beyond a symbolic link."""
     top = os.fsencode(work_tree)
-    return [_resolve(top, cwd, path) for path in paths]
+    mounts = _mounted_revisions()
+    return [_resolve(top, cwd, path, mounts) for path in paths]
 
 
-def _resolve(top: bytes, cwd: Path, path: Path) -> Argument:
+def _resolve(top: bytes, cwd: Path, path: Path, mounts: frozenset[bytes]) -> Argument:
     # The folder is resolved, the last name is not: a link named by the user is meant itself.
     absolute = os.path.normpath(os.fsencode(cwd / path))
     inside = _relative(top, absolute)
@@ -46,7 +47,7 @@ def _resolve(top: bytes, cwd: Path, path: Path) -> Argument:
     if inside is None:
         raise PathRefused(f"{path} is outside the work tree {os.fsdecode(top)}")
     parts = inside.split(b"/") if inside else []
-    _require_own_path(top, parts, path)
+    _require_own_path(top, parts, path, mounts)
     try:
         return Argument(inside, os.lstat(os.path.join(top, inside)))
     except FileNotFoundError:
@@ -55,14 +56,16 @@ def _resolve(top: bytes, cwd: Path, path: Path) -> Argument:
         raise PathNotFound(f"{path}: {error.strerror}") from error
 
 
-def _require_own_path(top: bytes, parts: Sequence[bytes], path: Path) -> None:
+def _require_own_path(
+    top: bytes, parts: Sequence[bytes], path: Path, mounts: frozenset[bytes]
+) -> None:
     """Refuse what git would not see as a file of this work tree."""
     if b".git" in parts:
         raise PathRefused(f"{path} is inside a git directory")
     for depth in range(1, len(parts)):
         if os.path.islink(os.path.join(top, *parts[:depth])):
             raise PathRefused(f"{path} lies beyond a symbolic link; add the link or its target")
-    place, mounts = top, _mounted_revisions()
+    place = top
     for part in parts:
         _require_name(part, path)
         place = os.path.join(place, part)

@@ -11,13 +11,13 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, fields
-from fcntl import LOCK_EX, LOCK_NB, LOCK_UN, flock
+from fcntl import LOCK_UN, flock
 from functools import partial
 from pathlib import Path
 
 from store.errors import Busy, StoreError
 from store.ids import hash_bytes
-from store.local_folders import make_private_folder
+from store.local_folders import make_private_folder, try_lock
 from vfs.mountpoints import detach, is_mounted, real_place
 
 _END_SECONDS = 6.0
@@ -88,10 +88,8 @@ class MountRecords:
         """Be the only one to mount there, until the context ends or the function that it gives is
         called. Raises Busy. A process that is forked meanwhile holds no claim of its own."""
         with self._path(mountpoint).with_suffix(".lock").open("w") as lock:
-            try:
-                flock(lock, LOCK_EX | LOCK_NB)
-            except BlockingIOError as error:
-                raise Busy(f"another revfs is mounting on {mountpoint} just now") from error
+            if not try_lock(lock):
+                raise Busy(f"another revfs is mounting on {mountpoint} just now")
             yield partial(flock, lock, LOCK_UN)
             flock(lock, LOCK_UN)
 
