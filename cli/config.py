@@ -3,11 +3,12 @@
 import click
 
 from cli.console import App
+from cli.settings import repository_of
 from store.config import load_config
 from store.config_files import check_key, level_name, load_level, unset_settings, write_settings
 from store.config_keys import TRUSTED_ENDPOINT, Level, levels_of, normalised_key
 from store.errors import ConfigError
-from store.git_command import RepositoryPaths, find_repository
+from store.git_command import RepositoryPaths
 
 _WRITE_ORDER = (Level.COMMITTED, Level.LOCAL, Level.USER)
 
@@ -38,7 +39,8 @@ def command(
     of the level named, and exits with 1 where there is none.
 
     \b
-    Keys: repository.id, core.remote, cache.size, cache.directory, mount.timeout, trust.endpoint,
+    Keys: repository.id, core.remote, cache.size, cache.directory, mount.timeout,
+      checkout.smudge (cached, pointer or fetch), trust.endpoint,
       remote.NAME.url, remote.NAME.region, remote.NAME.endpoint, remote.NAME.profile
 
     \b
@@ -47,7 +49,7 @@ def command(
     """
     app: App = ctx.obj
     _check_usage(key, value, local and user, list_all, unset)
-    paths = find_repository(app.cwd)
+    paths = repository_of(app)
     level = Level.LOCAL if local else Level.USER if user else None
     if key is None:
         _list(app, paths, level)

@@ -257,9 +257,11 @@ class ConsoleLog(logging.Handler):
 
 @dataclass(frozen=True, slots=True)
 class App:
-    """What the command line says to every verb: where to print, where we are (`-C`), and how."""
+    """What the command line says to every verb: where to print, where we are (`-C`), how, and which
+    repository is meant if not the one around that place (`--repo`)."""
 
     console: Console
     cwd: Path
     verbose: bool
     environment: Mapping[str, str]
+    repo: str | None = None

@@ -5,11 +5,11 @@ from uuid import uuid4
 import click
 
 from cli.console import App
+from cli.settings import repository_of
 from store.config import load_config
 from store.config_files import COMMITTED_FILE, write_settings
 from store.config_keys import REPOSITORY_ID, Level
 from store.errors import ConfigError
-from store.git_command import find_repository
 
 
 @click.command("init")
@@ -24,7 +24,7 @@ def command(app: App) -> None:
     Example:
       git init && revfs init && git commit -m "Set up revfs"
     """
-    paths = find_repository(app.cwd)
+    paths = repository_of(app)
     config = load_config(paths, app.environment)
     present = config.get(REPOSITORY_ID)
     if present is not None:

@@ -11,7 +11,7 @@ import os
 import sys
 import traceback
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntEnum
 from pathlib import Path
 
@@ -27,20 +27,36 @@ class Verb:
 
     target: str
     summary: str
+    hidden: bool = False
 
 
 VERBS = {
-    "init": Verb("cli.init:command", "Give a git repository its revfs id."),
+    "init": Verb("cli.init:command", "Set revfs up in a git repository or clone."),
     "remote": Verb("cli.remote:command", "Say where the data is kept: a bucket or a folder."),
     "add": Verb("cli.add:command", "Track files: their data for the remote, a pointer for git."),
+    "remove": Verb("cli.remove:command", "Stop tracking files; they stay where they are."),
     "push": Verb("cli.push:command", "Upload the data of a commit to a remote."),
+    "fetch": Verb("cli.fetch:command", "Bring the data of a revision into the cache."),
+    "checkout": Verb("cli.checkout:command", "Write files whose data is here over their pointers."),
+    "pull": Verb("cli.pull:command", "Fetch data, and write it over the pointers."),
+    "resolve": Verb("cli.resolve:command", "End a conflict over a data file."),
     "mount": Verb("cli.mount:command", "Show a revision as a read-only directory."),
     "unmount": Verb("cli.unmount:command", "Take a mounted revision down."),
     "mounts": Verb("cli.mounts:command", "List what is mounted."),
     "ls": Verb("cli.ls:command", "List the files of a revision with their true sizes."),
     "cat": Verb("cli.cat:command", "Write a file of a revision to standard output."),
-    "status": Verb("cli.status:command", "Show what is staged, not pushed yet, and cached."),
+    "export": Verb("cli.export:command", "Write a revision as plain files, without a mount."),
+    "du": Verb("cli.du:command", "Show true, stored and cached sizes of a revision."),
+    "status": Verb("cli.status:command", "Show what is staged, modified, not pushed, and cached."),
+    "diff": Verb("cli.diff:command", "Compare the files of two revisions."),
+    "run": Verb("cli.run:command", "Run a command and record its inputs and outputs."),
     "config": Verb("cli.config:command", "Read and write settings."),
+    "doctor": Verb("cli.doctor:command", "Check what revfs needs, and say how to mend it."),
+    "completion": Verb("cli.completion:command", "Print what makes a shell complete revfs."),
+    "man": Verb("cli.man:command", "Write the manual pages."),
+    # What git runs; nobody types these.
+    "filter-process": Verb("cli.filter_process:command", "", hidden=True),
+    "hook": Verb("cli.hook:command", "", hidden=True),
 }
 
 # Our own layers only: below them, botocore logs whole requests at DEBUG, with their signatures.
@@ -67,7 +83,7 @@ class _LazyGroup(click.Group):
     """A group whose commands are imported when they are run, and listed without that."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(VERBS)
+        return [name for name, verb in VERBS.items() if not verb.hidden]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         verb = VERBS.get(cmd_name)
@@ -76,11 +92,48 @@ class _LazyGroup(click.Group):
         module, _, attribute = verb.target.partition(":")
         command = getattr(importlib.import_module(module), attribute)
         assert isinstance(command, click.Command)
-        return command
+        return _with_common_options(command)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
-            formatter.write_dl([(name, verb.summary) for name, verb in VERBS.items()])
+            names = self.list_commands(ctx)
+            formatter.write_dl([(name, VERBS[name].summary) for name in names])
+
+
+def _with_common_options(command: click.Command) -> click.Command:
+    """The command, and those below it, with the options that every verb takes behind it too."""
+    if isinstance(command, click.Group):
+        for below in command.commands.values():
+            _with_common_options(below)
+    elif not any(parameter.name == "quiet" for parameter in command.params):
+        command.params += [
+            click.Option(
+                ["-q", "--quiet"],
+                is_flag=True,
+                expose_value=False,
+                callback=_be_quiet,
+                help="Print only what was asked for, and errors.",
+            ),
+            click.Option(
+                ["-v", "--verbose"],
+                is_flag=True,
+                expose_value=False,
+                callback=_be_verbose,
+                help="Log every step, and show where an error came from.",
+            ),
+        ]
+    return command
+
+
+def _be_quiet(ctx: click.Context, param: click.Parameter, value: bool) -> None:
+    if value:
+        ctx.obj.console.quiet = True
+
+
+def _be_verbose(ctx: click.Context, param: click.Parameter, value: bool) -> None:
+    if value:
+        ctx.obj = replace(ctx.obj, verbose=True)
+        _set_log_level(verbose=True)
 
 
 @click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
@@ -99,9 +152,17 @@ class _LazyGroup(click.Group):
     type=click.Path(exists=True, file_okay=False, path_type=Path),
     help="Run as if started in PATH.",
 )
+@click.option(
+    "--repo",
+    metavar="URL_OR_PATH",
+    help="The repository, in place of the one around this folder; a clone of a URL is kept and "
+    "updated by revfs.",
+)
 @click.version_option(package_name="revfs", message="%(prog)s %(version)s")
 @click.pass_context
-def revfs(ctx: click.Context, quiet: bool, verbose: bool, folder: Path | None) -> None:
+def revfs(
+    ctx: click.Context, quiet: bool, verbose: bool, folder: Path | None, repo: str | None
+) -> None:
     """Mount any git revision of a data repository; bytes stream in on first read.
 
     \b
@@ -110,7 +171,8 @@ def revfs(ctx: click.Context, quiet: bool, verbose: bool, folder: Path | None) -
     """
     console = Console(quiet=quiet)
     _configure_logging(console, verbose)
-    ctx.obj = App(console, _current_folder() / (folder or ""), verbose, dict(os.environ))
+    cwd = _current_folder() / (folder or "")
+    ctx.obj = App(console, cwd, verbose, dict(os.environ), repo)
 
 
 def _current_folder() -> Path:
@@ -128,6 +190,10 @@ def _configure_logging(console: Console, verbose: bool) -> None:
     for handler in [handler for handler in root.handlers if isinstance(handler, ConsoleLog)]:
         root.removeHandler(handler)
     root.addHandler(ConsoleLog(console))
+    _set_log_level(verbose=verbose)
+
+
+def _set_log_level(*, verbose: bool) -> None:
     for name in _LOGGERS:
         logging.getLogger(name).setLevel(logging.DEBUG if verbose else logging.NOTSET)
 

@@ -5,6 +5,7 @@ from collections.abc import Callable
 import click
 
 from cli.console import App
+from cli.settings import repository_of
 from store.config import Config, RemoteSettings, load_config
 from store.config_files import (
     add_trusted_endpoint,
@@ -22,7 +23,7 @@ from store.config_keys import (
     split_remote_key,
 )
 from store.errors import ConfigError
-from store.git_command import RepositoryPaths, find_repository
+from store.git_command import RepositoryPaths
 
 _Callback = Callable[..., None]
 
@@ -221,7 +222,7 @@ def trust(app: App, name: str) -> None:
 
 
 def _load(app: App) -> tuple[RepositoryPaths, Config]:
-    paths = find_repository(app.cwd)
+    paths = repository_of(app)
     return paths, load_config(paths, app.environment)
 
 

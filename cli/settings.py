@@ -47,6 +47,11 @@ class Settings:
     timeout_seconds: float
 
 
+def repository_of(app: App) -> RepositoryPaths:
+    """The repository that the command line means. Raises GitError where there is none."""
+    return find_repository(app.cwd)
+
+
 def load_settings(
     app: App,
     *,
@@ -58,7 +63,7 @@ def load_settings(
 
     Raises GitError outside a repository and ConfigError for a configuration that cannot be meant.
     """
-    paths = find_repository(app.cwd)
+    paths = repository_of(app)
     config = load_config(paths, app.environment)
     return Settings(
         paths=paths,

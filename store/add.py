@@ -18,7 +18,8 @@ from store.chunk_list import encode_chunk_list
 from store.chunking import ChunkingParameters
 from store.codec import compress_chunk
 from store.errors import PathNotFound, PathRefused
-from store.git import MODE_FILE, GitRepository, IndexChange, blob_id, mode_of
+from store.git import GitRepository, blob_id
+from store.git_index import MODE_FILE, IndexChange, mode_of
 from store.ids import ChunkId, chunk_id
 from store.pack_sink import PackSink
 from store.packs import PackKind
@@ -105,7 +106,7 @@ class AddPlan:
         with _put_back_on_error(self._attributes, self.context.repository.paths.git_dir):
             changes += self._write_attributes()
             settled = wait_for_git(top, changes)
-            self.context.repository.write_index(settled, self.gone)
+            self.context.repository.index.write(settled, self.gone)
 
     @property
     def _attributes(self) -> Path:
@@ -133,7 +134,7 @@ def plan_add(context: AddContext, cwd: Path, paths: Sequence[Path]) -> AddPlan:
     """
     top = os.fsencode(context.work_tree)
     arguments = resolve_arguments(context.work_tree, cwd, paths)
-    entries = context.repository.load_index_entries()
+    entries = context.repository.index.load_entries()
     indexed = {path: entry.blob for path, entry in entries.items()}
     found = {file.path: file for argument in arguments for file in walk(top, argument)}
     gone = _gone_paths(top, arguments, (p for p, entry in entries.items() if not entry.skipped))

@@ -144,8 +144,14 @@ class ChunkSource:
 
     def can_read(self, chunk: ChunkId) -> bool:
         """Whether the chunk is here, or known to be in a remote that it can be fetched from."""
+        if self._fetcher is None:
+            return self.is_here(chunk)
+        return self.locate(chunk) is not None
+
+    def is_here(self, chunk: ChunkId) -> bool:
+        """Whether the chunk can be read without a network, as far as the tables know."""
         located = self.locate(chunk)
-        if located is None or not located.cached or self._fetcher is not None:
+        if located is None or not located.cached:
             return located is not None
         entry = located.place.entry
         return self._local.cache.covers(located.place.pack, entry.offset, entry.end)

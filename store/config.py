@@ -24,11 +24,14 @@ from store.config_keys import (
     FILE_LEVELS,
     MOUNT_TIMEOUT,
     REPOSITORY_ID,
+    SMUDGE,
     TRUSTED_ENDPOINT,
     Level,
+    SmudgePolicy,
     parse_endpoint,
     parse_seconds,
     parse_size,
+    parse_smudge_policy,
     remote_key,
     split_remote_key,
 )
@@ -128,6 +131,12 @@ class Config:
         """How long a reader waits for its bytes before it gets an error."""
         text = self.get(MOUNT_TIMEOUT)
         return DEFAULT_TIMEOUT_SECONDS if text is None else parse_seconds(text)
+
+    @property
+    def smudge_policy(self) -> SmudgePolicy:
+        """What git's checkout writes for a tracked file."""
+        text = self.get(SMUDGE)
+        return SmudgePolicy.CACHED if text is None else parse_smudge_policy(text)
 
     def remote_names(self) -> list[str]:
         """The remotes that have a url, in order of name."""

@@ -18,6 +18,7 @@ CACHE_SIZE = "cache.size"
 CACHE_DIRECTORY = "cache.directory"
 MOUNT_TIMEOUT = "mount.timeout"
 TRUSTED_ENDPOINT = "trust.endpoint"
+SMUDGE = "checkout.smudge"
 
 REMOTE_VARIABLES = ("url", "region", "endpoint", "profile")
 
@@ -25,6 +26,15 @@ _REMOTE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
 _REGION = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]{0,62}")
 _SIZE = re.compile(r"(\d{1,18})\s*([KMGT]?)(?:i?B)?", re.ASCII | re.IGNORECASE)
 _SIZE_EXPONENTS = {"": 0, "K": 1, "M": 2, "G": 3, "T": 4}
+
+
+class SmudgePolicy(Enum):
+    """What git writes into the work tree for a tracked file: its bytes where they are here, always
+    the pointer, or its bytes, fetched if need be."""
+
+    CACHED = "cached"
+    POINTER = "pointer"
+    FETCH = "fetch"
 
 
 class Level(Enum):
@@ -48,6 +58,7 @@ _KEY_LEVELS = {
     CACHE_DIRECTORY: _NOT_COMMITTED,
     MOUNT_TIMEOUT: _NOT_COMMITTED,
     TRUSTED_ENDPOINT: frozenset({Level.USER}),
+    SMUDGE: _NOT_COMMITTED,
 }
 _REMOTE_VARIABLE_LEVELS = {
     "url": _EVERYWHERE,
@@ -122,6 +133,15 @@ def parse_seconds(text: str) -> float:
     return seconds
 
 
+def parse_smudge_policy(text: str) -> SmudgePolicy:
+    """A policy by its name."""
+    try:
+        return SmudgePolicy(text)
+    except ValueError as error:
+        names = ", ".join(policy.value for policy in SmudgePolicy)
+        raise ConfigError(f"{text!r} is none of {names}") from error
+
+
 def parse_endpoint(text: str) -> str:
     """An endpoint in its one spelling: lower-case scheme and host, no slash at the end."""
     wanted = f"{text!r} is not an endpoint: write it like https://s3.example.com"
@@ -164,6 +184,7 @@ _CHECKS: dict[str, Callable[[str], object]] = {
     CACHE_DIRECTORY: _check_folder,
     MOUNT_TIMEOUT: parse_seconds,
     TRUSTED_ENDPOINT: parse_endpoint,
+    SMUDGE: parse_smudge_policy,
     "region": _check_region,
     "endpoint": parse_endpoint,
 }

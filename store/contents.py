@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from store.chunk_list import ChunkList, ChunkSpan, parse_chunk_list
 from store.chunk_source import ChunkSource
-from store.errors import ChunkUnreadable, MalformedObject
+from store.errors import ChunkUnreadable, MalformedObject, StoreError
 from store.ids import ChunkId
 from store.memory_cache import MemoryCache
 from store.pointer import Pointer
@@ -93,6 +93,19 @@ class ContentReader:
                 ) from error
             self._lists.put(pointer.content, found, len(raw))
         return found
+
+    async def is_here(self, pointer: Pointer) -> bool:
+        """Whether all of a file can be read without a network, as far as the tables know. Fetches
+        nothing, not even its chunk list."""
+        if not self._source.is_here(pointer.content):
+            return False
+        if pointer.chunks == 1:
+            return True
+        try:
+            chunks = await self.read_chunk_list(pointer)
+        except StoreError:
+            return False
+        return all(self._source.is_here(chunks.span(number).chunk) for number in range(len(chunks)))
 
     async def _read_single(self, pointer: Pointer, offset: int, length: int) -> bytes:
         return await self._source.read_range(pointer.content, pointer.size, offset, length)

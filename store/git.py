@@ -1,39 +1,21 @@
-"""Git: revisions, trees and blobs, and writes to git's index and objects.
+"""Git: revisions, trees and blobs, and writes to git's objects. Its index is in `store.git_index`.
 
 Reads go through libgit2, whose ownership check stays on. Objects are written by git itself, many in
-one pack; the index is written under git's own lock, with the stat data that lets `git status` see
-at a glance that a file is clean.
+one pack.
 """
 
 import hashlib
 import os
-import shutil
-import stat
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from fcntl import LOCK_EX, LOCK_NB, flock
-from pathlib import Path
-from typing import Any, NamedTuple
 
 import pygit2
 from pygit2.enums import ObjectType, SortMode
-from pygit2.ffi import C, ffi
 
 from store.errors import GitError, RevisionNotFound
 from store.git_command import RepositoryPaths, run_git
+from store.git_index import GIT_ERRORS, GitIndex
 from store.ids import GitId
-
-MODE_FILE = 0o100644
-MODE_EXECUTABLE = 0o100755
-MODE_SYMLINK = 0o120000
-
-# From here on changes one by one, each of which moves what lies behind it in the index, cost more
-# than building the index anew in order.
-_REBUILD_FROM_ENTRIES = 1000
-_GIT_ERRORS = (pygit2.GitError, KeyError, ValueError, OSError)
-_SKIP_WORKTREE = 1 << 14
-_OWN_LOCK = b"revfs\n"
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,34 +36,16 @@ class Revision:
     time_seconds: int
 
 
-@dataclass(frozen=True, slots=True)
-class IndexChange:
-    """One path for git's index: the blob that stands for it (raw id) and, where the index should
-    take the file on disk for clean, the stat of that file."""
-
-    path: bytes
-    mode: int
-    blob: bytes
-    status: os.stat_result | None
-
-
-class IndexedBlob(NamedTuple):
-    """What git's index has for a path: the raw id of a blob, and whether it is there on purpose
-    without a file (skip-worktree)."""
-
-    blob: bytes
-    skipped: bool
-
-
 class GitRepository:
     """One repository, opened in this process. Not for use from two threads at once."""
 
     def __init__(self, paths: RepositoryPaths) -> None:
         """Raises GitError for a repository that libgit2 cannot or, by its owner, must not open."""
         self.paths = paths
+        self.index = GitIndex(paths.git_dir / "index")
         try:
             self._repository = pygit2.Repository(str(paths.git_dir))
-        except _GIT_ERRORS as error:
+        except GIT_ERRORS as error:
             raise GitError(f"the repository {paths.git_dir} cannot be opened: {error}") from error
 
     def close(self) -> None:
@@ -92,7 +56,7 @@ class GitRepository:
         """The commit that `text` names, as git rev-parse would. Raises RevisionNotFound."""
         try:
             commit = self._repository.revparse_single(text).peel(pygit2.Commit)
-        except _GIT_ERRORS as error:
+        except GIT_ERRORS as error:
             if self._repository.is_empty:
                 raise RevisionNotFound("there is no commit in this repository yet") from error
             raise RevisionNotFound(
@@ -109,7 +73,7 @@ class GitRepository:
         commits = []
         try:
             names = self._repository.raw_listall_references()
-        except _GIT_ERRORS as error:
+        except GIT_ERRORS as error:
             raise GitError(f"the branches and tags cannot be read: {error}") from error
         for name in names:
             if name.startswith((b"refs/heads/", b"refs/tags/")):
@@ -127,7 +91,7 @@ class GitRepository:
             for tip in tips:
                 walker.push(pygit2.Oid(hex=tip))
             return [Commit(GitId(str(found.id)), found.tree_id.raw) for found in walker]
-        except _GIT_ERRORS as error:
+        except GIT_ERRORS as error:
             raise GitError(f"the history cannot be read: {error}") from error
 
     def load_tree(self, raw_id: bytes) -> bytes:
@@ -142,7 +106,7 @@ class GitRepository:
         """The size of a blob in bytes; reads no contents. Raises GitError."""
         try:
             kind, size = self._repository.odb.read_header(pygit2.Oid(raw=raw_id))
-        except _GIT_ERRORS as error:
+        except GIT_ERRORS as error:
             raise GitError(f"git has no object {raw_id.hex()}") from error
         if kind != ObjectType.BLOB:
             raise GitError(f"the git object {raw_id.hex()} is not a file")
@@ -151,7 +115,7 @@ class GitRepository:
     def _load(self, raw_id: bytes, kind: ObjectType) -> bytes:
         try:
             found, content = self._repository.read(pygit2.Oid(raw=raw_id))
-        except _GIT_ERRORS as error:
+        except GIT_ERRORS as error:
             raise GitError(f"git has no object {raw_id.hex()}") from error
         if found != kind:
             raise GitError(f"the git object {raw_id.hex()} is not a {kind.name.lower()}")
@@ -167,56 +131,6 @@ class GitRepository:
             run_git(command, cwd=self.paths.git_dir, stdin=b"".join(parts))
         return [blob_id(content) for content in contents]
 
-    def load_index_entries(self) -> dict[bytes, IndexedBlob]:
-        """Every merged entry of git's index, by path."""
-        index = self._open_index(self._index_path())
-        return {
-            ffi.string(entry.path): IndexedBlob(
-                bytes(ffi.buffer(ffi.addressof(entry, "id"))[:20]),
-                bool(entry.flags_extended & _SKIP_WORKTREE),
-            )
-            for entry in _raw_entries(index)
-            # Bits 12 and 13 of the flags are the merge stage: 0 for all that is not in conflict.
-            if not entry.flags >> 12 & 3
-        }
-
-    def write_index(self, changes: Sequence[IndexChange], removed: Iterable[bytes] = ()) -> None:
-        """Put `changes` into git's index and take `removed` out, in one step under git's lock.
-
-        Raises GitError, the index then being as it was.
-        """
-        with _locked(self._index_path()) as fresh:
-            index = self._open_index(fresh)
-            _distrust_racy_entries(index, self._index_path())
-            gone = set(removed) | _displaced_paths(index, changes)
-            if len(changes) + len(gone) < _REBUILD_FROM_ENTRIES:
-                _change_entries(index, changes, gone)
-            else:
-                _rebuild_entries(index, changes, gone)
-            try:
-                index.write()
-            except _GIT_ERRORS as error:
-                raise GitError(f"git's index cannot be written: {error}") from error
-
-    def _index_path(self) -> Path:
-        return self.paths.git_dir / "index"
-
-    def _open_index(self, path: Path) -> pygit2.Index:
-        # An index opened by itself, not through the repository: libgit2 would else re-read the
-        # contents of every file that changed within the last second.
-        try:
-            # Not pygit2.Index(path): one that cannot be opened complains again when it is freed.
-            pointer = ffi.new("git_index **")
-            pygit2.errors.check_error(C.git_index_open(pointer, os.fsencode(path)))
-            index: pygit2.Index = pygit2.Index.from_c(None, pointer)  # type: ignore[no-untyped-call]
-            index.read()
-        except _GIT_ERRORS as error:
-            raise GitError(
-                f"git's index cannot be read: {error} (a split or sparse index is not supported; "
-                "git update-index --no-split-index or git sparse-checkout disable ends either)"
-            ) from error
-        return index
-
 
 def blob_id(content: bytes) -> bytes:
     """The raw git id of a blob with this content."""
@@ -224,177 +138,3 @@ def blob_id(content: bytes) -> bytes:
     digest = hashlib.sha1(b"blob %d\0" % len(content), usedforsecurity=False)
     digest.update(content)
     return digest.digest()
-
-
-@contextmanager
-def _locked(index: Path) -> Iterator[Path]:
-    """Hold git's lock on the index, give a copy of it to change, and put that in its place."""
-    lock = index.with_name("index.lock")
-    fresh = index.with_name("index.revfs")
-    held = _take_lock(lock)
-    try:
-        # What a killed run left; the second is libgit2's own temporary file.
-        for leftover in (fresh, fresh.with_name("index.revfs.lock")):
-            leftover.unlink(missing_ok=True)
-        if index.exists():
-            shutil.copyfile(index, fresh)
-        yield fresh
-        shutil.copymode(index if index.exists() else lock, fresh)
-        fresh.rename(index)
-    finally:
-        fresh.unlink(missing_ok=True)
-        lock.unlink(missing_ok=True)
-        os.close(held)
-
-
-def _take_lock(lock: Path) -> int:
-    """Make git's lock file and return its open descriptor. Ours is marked as such and locked while
-    we live, so that one that a killed run left is known and taken away."""
-    try:
-        try:
-            held = os.open(lock, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o666)
-        except FileExistsError:
-            if not _remove_stale_lock(lock):
-                raise
-            held = os.open(lock, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o666)
-    except FileExistsError as error:
-        raise GitError(
-            f"another git command is at work in this repository; if none is, delete {lock}"
-        ) from error
-    except OSError as error:
-        raise GitError(f"git's index cannot be locked: {error.strerror}") from error
-    # The mark comes after the lock: whoever sees it without a lock sees a dead run's.
-    flock(held, LOCK_EX)
-    os.write(held, _OWN_LOCK)
-    return held
-
-
-def _remove_stale_lock(lock: Path) -> bool:
-    try:
-        with lock.open("rb") as file:
-            flock(file, LOCK_EX | LOCK_NB)
-            # The name may stand for another lock by now than for the one that was opened.
-            stale = file.read() == _OWN_LOCK and os.path.samestat(
-                os.fstat(file.fileno()), os.stat(lock)
-            )
-            if stale:
-                lock.unlink()
-            return stale
-    except OSError:
-        return False
-
-
-def _distrust_racy_entries(index: pygit2.Index, written: Path) -> None:
-    """Give entries whose file changed in the second in which the index was written a size of 0, as
-    git itself does before it writes: git then compares contents. Without, a newer index would make
-    a change in that second invisible (racy-git.txt in git's documentation)."""
-    if not written.exists():
-        return
-    written_seconds = int(written.stat().st_mtime)
-    for entry in _raw_entries(index):
-        if entry.mtime.seconds >= written_seconds:
-            entry.file_size = 0
-
-
-def _change_entries(index: pygit2.Index, changes: Sequence[IndexChange], gone: set[bytes]) -> None:
-    for path in gone:
-        C.git_index_remove(index._index, path, 0)
-        C.git_index_conflict_remove(index._index, path)
-    for change in changes:
-        # Not there as a rule, which is no error.
-        C.git_index_conflict_remove(index._index, change.path)
-        _add_entry(index, change)
-
-
-def _rebuild_entries(index: pygit2.Index, changes: Sequence[IndexChange], gone: set[bytes]) -> None:
-    new = {change.path: change for change in changes}
-    kept = [
-        _copy_of(entry)
-        for entry in _raw_entries(index)
-        if (path := ffi.string(entry.path)) not in new and path not in gone
-    ]
-    index.clear()
-    merged: list[tuple[bytes, Any]] = [(ffi.string(entry.path), entry) for entry, _ in kept]
-    merged += list(new.items())
-    for _, item in sorted(merged, key=lambda pair: pair[0]):
-        if isinstance(item, IndexChange):
-            _add_entry(index, item)
-        else:
-            _check(C.git_index_add(index._index, item))
-
-
-def _displaced_paths(index: pygit2.Index, changes: Sequence[IndexChange]) -> set[bytes]:
-    """What the changes leave no room for: files that became folders, and what was below a folder
-    that became a file or link."""
-    new = {change.path for change in changes}
-    folders = {folder for path in new for folder in _folders_above(path)}
-    paths = {ffi.string(entry.path) for entry in _raw_entries(index)} - new
-    return {
-        path
-        for path in paths
-        if path in folders or any(folder in new for folder in _folders_above(path))
-    }
-
-
-def _folders_above(path: bytes) -> Iterator[bytes]:
-    slash = path.find(b"/")
-    while slash >= 0:
-        yield path[:slash]
-        slash = path.find(b"/", slash + 1)
-
-
-def _copy_of(entry: Any) -> tuple[Any, Any]:
-    copy = ffi.new("git_index_entry *", entry[0])
-    path = ffi.new("char[]", ffi.string(entry.path))
-    copy.path = path
-    # The path's memory lives as long as its owner, so the two travel together.
-    return copy, path
-
-
-def _add_entry(index: pygit2.Index, change: IndexChange) -> None:
-    entry = ffi.new("git_index_entry *")
-    ffi.buffer(ffi.addressof(entry, "id"))[:20] = change.blob
-    entry.mode = change.mode
-    path = ffi.new("char[]", change.path)
-    entry.path = path
-    if change.status is not None:
-        _fill_stat(entry, change.status)
-    _check(C.git_index_add(index._index, entry))
-
-
-def _fill_stat(entry: Any, status: os.stat_result) -> None:
-    # As git's fill_stat_data does it: times split, all else cut to 32 bits (index-format.txt).
-    fields = {
-        "dev": status.st_dev,
-        "ino": status.st_ino,
-        "uid": status.st_uid,
-        "gid": status.st_gid,
-        "file_size": status.st_size,
-    }
-    for name, value in fields.items():
-        setattr(entry, name, value & 0xFFFFFFFF)
-    for name, time_ns in (("ctime", status.st_ctime_ns), ("mtime", status.st_mtime_ns)):
-        seconds, nanoseconds = divmod(time_ns, 1_000_000_000)
-        moment = getattr(entry, name)
-        moment.seconds = (seconds + 2**31) % 2**32 - 2**31
-        moment.nanoseconds = nanoseconds
-
-
-def _raw_entries(index: pygit2.Index) -> Iterator[Any]:
-    for number in range(C.git_index_entrycount(index._index)):
-        yield C.git_index_get_byindex(index._index, number)
-
-
-def _check(code: int) -> None:
-    if code < 0:
-        try:
-            pygit2.errors.check_error(code)
-        except _GIT_ERRORS as error:
-            raise GitError(f"git's index refuses an entry: {error}") from error
-
-
-def mode_of(status: os.stat_result) -> int:
-    """Git's mode for a file of that stat: its owner's execute bit is all that git keeps."""
-    if stat.S_ISLNK(status.st_mode):
-        return MODE_SYMLINK
-    return MODE_EXECUTABLE if status.st_mode & stat.S_IXUSR else MODE_FILE

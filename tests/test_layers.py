@@ -16,7 +16,7 @@ DOORS = {
     "lmdb": "store/tables.py",
     "pyfastcdc": "store/chunking.py",
     "pyfuse3": "vfs/fuse.py",
-    "pygit2": "store/git.py",
+    "pygit2": "store/git",
     "rich": "cli/console.py",
     "zstandard": "store/codec.py",
 }

@@ -85,7 +85,7 @@ def test_files_folders_and_links_take_each_others_places(
     monkeypatch: pytest.MonkeyPatch,
     insert_up_to: int,
 ) -> None:
-    monkeypatch.setattr("store.git._REBUILD_FROM_ENTRIES", insert_up_to)
+    monkeypatch.setattr("store.git_index._REBUILD_FROM_ENTRIES", insert_up_to)
     for name in ("file", "folder/one", "folder.txt", "linked/one", "elsewhere/one"):
         repository.write(name)
     add(repository, local)

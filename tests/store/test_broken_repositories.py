@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from store import git
+from store import git_index
 from store.cache_index import CacheIndex
 from store.config_files import write_settings
 from store.config_keys import Level
@@ -59,7 +59,7 @@ def test_many_removals_are_one_new_index_and_not_one_shift_each(
     for number in range(5):
         repository.write(f"file-{number}")
     repository.git("add", ".")
-    monkeypatch.setattr(git, "_REBUILD_FROM_ENTRIES", 4)
-    monkeypatch.setattr(git, "_change_entries", lambda *_: pytest.fail("one by one"))
-    opened.write_index([], [b"file-%d" % number for number in range(4)])
+    monkeypatch.setattr(git_index, "_REBUILD_FROM_ENTRIES", 4)
+    monkeypatch.setattr(git_index, "_change_entries", lambda *_: pytest.fail("one by one"))
+    opened.index.write([], [b"file-%d" % number for number in range(4)])
     assert set(repository.staged()) == {b".revfsconfig", b"file-4"}

@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 
 from store.errors import GitError, RevisionNotFound
-from store.git import MODE_EXECUTABLE, MODE_FILE, MODE_SYMLINK, GitRepository, blob_id, mode_of
+from store.git import GitRepository, blob_id
 from store.git_command import find_repository
+from store.git_index import MODE_EXECUTABLE, MODE_FILE, MODE_SYMLINK, mode_of
 from tests.fakes.repositories import Repository, make_repository
 
 

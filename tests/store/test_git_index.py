@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from store import git as git_module
+from store import git_index as git_module
 from store.errors import GitError
-from store.git import GitRepository, IndexChange, mode_of
+from store.git import GitRepository
 from store.git_command import find_repository
+from store.git_index import IndexChange, mode_of
 from tests.fakes.processes import environment_with, python_command
 from tests.fakes.repositories import Repository, make_repository
 
@@ -55,7 +56,7 @@ def test_entries_are_those_that_git_writes_to_the_last_field(
     paths = [*ODD_NAMES, b"bin/run", b"link"]
     settle()
     opened = open_git(repository)
-    opened.write_index([change(repository, path) for path in paths])
+    opened.index.write([change(repository, path) for path in paths])
     opened.close()
     ours = debug_entries(repository)
     (repository.top / ".git" / "index").unlink()
@@ -70,7 +71,7 @@ def test_git_takes_a_file_for_clean_without_a_look_at_its_content(
     repository.write("data", b"twelve bytes")
     settle()
     # Not what the file holds: had git looked, it would call it modified.
-    opened.write_index([change(repository, b"data", b"a pointer")])
+    opened.index.write([change(repository, b"data", b"a pointer")])
     repository.commit()
     assert repository.status() == []
     repository.write("data", b"other length")
@@ -83,7 +84,7 @@ def test_a_change_without_a_stat_has_git_look_for_itself(
     repository.write("data", b"as it is")
     settle()
     stated = change(repository, b"data", b"another")
-    opened.write_index([IndexChange(stated.path, stated.mode, stated.blob, None)])
+    opened.index.write([IndexChange(stated.path, stated.mode, stated.blob, None)])
     assert repository.status() == [b"AM data"]
 
 
@@ -97,7 +98,7 @@ def test_a_foreign_file_changed_in_the_second_of_its_adding_is_not_made_clean(
     repository.write("ours", b"data")
     ours = change(repository, b"ours")
     time.sleep(1.1)
-    opened.write_index([ours])
+    opened.index.write([ours])
     assert repository.status() == [b"AM foreign", b"A  ours"]
 
 
@@ -116,7 +117,7 @@ def test_files_and_folders_take_each_others_places(
         subprocess.run(["rm", "-r", repository.top / f"{limit}/was-folder"], check=True)
         repository.write(f"{limit}/was-folder")
         names = [b"%d/was-file/now" % limit, b"%d/was-folder" % limit]
-        opened.write_index([change(repository, name) for name in names])
+        opened.index.write([change(repository, name) for name in names])
         mine = [path for path in repository.staged() if path.startswith(b"%d/" % limit)]
         assert mine == sorted([*names, b"%d/was-folder.txt" % limit])
 
@@ -136,10 +137,10 @@ def test_unmerged_entries_of_a_path_are_resolved_and_others_stay(
         for stage, blob in enumerate(blobs, 1)
     ]
     repository.git("update-index", "-z", "--index-info", stdin=b"".join(lines))
-    assert opened.load_index_entries().keys() == {b".revfsconfig"}
+    assert opened.index.load_entries().keys() == {b".revfsconfig"}
     repository.write(b"caf\xe9", b"resolved")
     repository.write("new")
-    opened.write_index([change(repository, b"caf\xe9"), change(repository, b"new")])
+    opened.index.write([change(repository, b"caf\xe9"), change(repository, b"new")])
     unmerged = repository.git("ls-files", "--unmerged", "-z").split(b"\0")[:-1]
     assert [line.split(b" ")[2] for line in unmerged] == [b"1\tother", b"2\tother", b"3\tother"]
     assert repository.staged()[b"caf\xe9"].endswith(b" 0")
@@ -168,10 +169,10 @@ def test_versions_and_flags_of_other_entries_are_kept(
     assert index.read_bytes()[7:8] == version.encode().translate(bytes.maketrans(b"234", b"\2\3\4"))
     before = repository.git("ls-files", "-t", "-v", "-z")
     settle()
-    opened.write_index([change(repository, b"changed")], [b"gone"])
+    opened.index.write([change(repository, b"changed")], [b"gone"])
     assert repository.git("ls-files", "-t", "-v", "-z") == before.replace(b"H gone\0", b"")
     assert index.read_bytes()[7:8] == version.encode().translate(bytes.maketrans(b"234", b"\2\3\4"))
-    skipped = {path for path, entry in opened.load_index_entries().items() if entry.skipped}
+    skipped = {path for path, entry in opened.index.load_entries().items() if entry.skipped}
     assert skipped == ({b"skipped"} if version != "2" else set())
 
 
@@ -181,7 +182,7 @@ def test_a_worktree_has_an_index_of_its_own(repository: Repository, tmp_path: Pa
     before = (repository.top / ".git" / "index").read_bytes()
     other.write("data")
     opened = open_git(other)
-    opened.write_index([change(other, b"data")])
+    opened.index.write([change(other, b"data")])
     opened.close()
     assert other.status() == [b"A  data"]
     assert (repository.top / ".git" / "index").read_bytes() == before
@@ -191,9 +192,9 @@ def test_a_first_index_is_made(tmp_path: Path) -> None:
     repository = make_repository(tmp_path / "new", initialised=False)
     opened = open_git(repository)
     assert not opened.head_exists()
-    assert opened.load_index_entries() == {}
+    assert opened.index.load_entries() == {}
     repository.write("data")
-    opened.write_index([change(repository, b"data")])
+    opened.index.write([change(repository, b"data")])
     opened.close()
     assert repository.status() == [b"A  data"]
 
@@ -206,11 +207,11 @@ def test_a_lock_of_another_is_respected(repository: Repository, opened: GitRepos
     for content in (b"", b"DIRC of another"):
         lock.write_bytes(content)
         with pytest.raises(GitError, match=r"another git command is at work.*index\.lock"):
-            opened.write_index([new])
+            opened.index.write([new])
         assert lock.read_bytes() == content
     assert (repository.top / ".git" / "index").read_bytes() == before
     lock.unlink()
-    opened.write_index([new])
+    opened.index.write([new])
     assert not lock.exists()
 
 
@@ -224,7 +225,7 @@ def test_a_failure_in_the_middle_leaves_the_index_and_no_lock(
     for mode in (0o100, 0o777, 0o010000):
         bad = IndexChange(b"bad", mode, good.blob, good.status)
         with pytest.raises(GitError, match="refuses an entry"):
-            opened.write_index([good, bad])
+            opened.index.write([good, bad])
         assert (repository.top / ".git" / "index").read_bytes() == before
         assert sorted(path.name for path in (repository.top / ".git").iterdir()) == listed
 
@@ -235,7 +236,7 @@ def test_what_a_killed_run_left_is_cleared_away(
     repository.write("data")
     new = change(repository, b"data")
     code = (
-        "import os, signal, sys; from pathlib import Path; from store import git;"
+        "import os, signal, sys; from pathlib import Path; from store import git_index as git;"
         "lock = git._locked(Path(sys.argv[1]));"
         "fresh = lock.__enter__(); fresh.with_name('index.revfs.lock').touch();"
         "os.kill(os.getpid(), signal.SIGKILL)"
@@ -243,7 +244,7 @@ def test_what_a_killed_run_left_is_cleared_away(
     index = repository.top / ".git" / "index"
     subprocess.run(python_command(code, index), env=environment_with(), check=False)
     assert index.with_name("index.lock").exists()
-    opened.write_index([new])
+    opened.index.write([new])
     assert [path.name for path in index.parent.glob("index*")] == ["index"]
     assert repository.status() == [b"A  data"]
 
@@ -257,14 +258,14 @@ def test_a_lock_of_a_living_run_of_ours_is_respected(
         git_module._locked(repository.top / ".git" / "index"),
         pytest.raises(GitError, match="at work"),
     ):
-        opened.write_index([new])
-    opened.write_index([new])
+        opened.index.write([new])
+    opened.index.write([new])
 
 
 def test_a_damaged_index_is_an_error_of_ours(repository: Repository, opened: GitRepository) -> None:
     (repository.top / ".git" / "index").write_bytes(b"DIRC no index at all")
     with pytest.raises(GitError, match="index cannot be read"):
-        opened.load_index_entries()
+        opened.index.load_entries()
     with pytest.raises(GitError, match="index cannot be read"):
-        opened.write_index([])
+        opened.index.write([])
     assert not (repository.top / ".git" / "index.lock").exists()
