@@ -40,17 +40,26 @@ def command(app: App, revisions: tuple[str, ...], remote_name: str | None, all_r
     settings = load_settings(app, remote_name=remote_name)
     if settings.remote is None:
         raise ConfigError("there is no remote yet: `revfs remote add -d NAME URL` makes one")
-    repository_id = require_initialised(settings)
     with LocalStore(store_settings(settings), to_write=True) as local:
-        assert local.staging is not None
-        commits = _commits(local.repository, revisions, all_refs)
-        with local.staging.locked("push"), ExitStack() as shown:
+        summary = push_commits(
+            app, settings, local, _commits(local.repository, revisions, all_refs)
+        )
+    app.console.say(push_words(summary, settings.remote.url))
 
-            def progress_to(total_bytes: int) -> ByteProgress:
-                return shown.enter_context(app.console.progress("push", total_bytes))
 
-            summary = trio.run(_push, local, settings, repository_id, commits, progress_to)
-    app.console.say(_words(summary, settings.remote.url))
+def push_commits(
+    app: App, settings: Settings, local: LocalStore, commits: Sequence[Commit]
+) -> PushSummary:
+    """Push commits (parents first) to the remote of these settings, which must have one, and show
+    how it goes. Raises StoreError."""
+    repository_id = require_initialised(settings)
+    assert local.staging is not None
+    with local.staging.locked("push"), ExitStack() as shown:
+
+        def progress_to(total_bytes: int) -> ByteProgress:
+            return shown.enter_context(app.console.progress("push", total_bytes))
+
+        return trio.run(_push, local, settings, repository_id, commits, progress_to)
 
 
 def _commits(repository: GitRepository, revisions: Sequence[str], all_refs: bool) -> list[Commit]:
@@ -105,7 +114,8 @@ async def _others(local: LocalStore, settings: Settings) -> AsyncIterator[list[R
         yield parts
 
 
-def _words(summary: PushSummary, url: str) -> str:
+def push_words(summary: PushSummary, url: str) -> str:
+    """What was done, for a person."""
     if not summary.commits:
         return f"{url} has everything already"
     commits = format_count(summary.commits, "commit")

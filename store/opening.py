@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import trio
 
-from store.cache_index import CacheIndex
+from store.cache_index import CacheIndex, PackPlace
 from store.catalog import Catalog, load_format
 from store.chunk_source import ChunkSource, LocalSources, PackTables
 from store.chunking import DEFAULT_CHUNKING, ChunkingParameters
@@ -103,6 +103,20 @@ class LocalStore:
             self._store_id = self.load_store_id()
         store = self._store_id
         return store is not None and self.index.load_place(store, chunk) is not None
+
+    def load_absent_place(self, chunk: ChunkId) -> PackPlace | None:
+        """Where the remote has a chunk that cannot be read here without it; None for one that is
+        here, or of which nothing is known."""
+        remote = self.settings.remote
+        if remote is None or remote.folder is not None:
+            return None
+        if self.staging is not None and self.staging.load_place(chunk) is not None:
+            return None
+        store = self._store_id or self.load_store_id()
+        place = None if store is None else self.index.load_place(store, chunk)
+        if place is None or self.cache.covers(place.pack, place.entry.offset, place.entry.end):
+            return None
+        return place
 
     def load_store_id(self) -> str | None:
         """The store id of the remote, if it was ever seen from here."""

@@ -6,7 +6,8 @@ from types import TracebackType
 
 from store.ids import ChunkId, PackName
 from store.packs import PackKind, PackSummary
-from store.staging import StagedPackWriter, Staging
+from store.staged_writer import StagedPackWriter
+from store.staging import Staging
 
 
 class PackSink:
@@ -16,9 +17,11 @@ class PackSink:
     when an error ends the work: they hold what the next run need not read again.
     """
 
-    def __init__(self, staging: Staging, kind: PackKind) -> None:
+    def __init__(self, staging: Staging, kind: PackKind, *, saving: bool = False) -> None:
+        """With `saving`, what was saved (`save`) outlives a kill of this process."""
         self._staging = staging
         self._kind = kind
+        self._saving = saving
         self._stack = ExitStack()
         self._writer: StagedPackWriter | None = None
         self._finisher = ThreadPoolExecutor(1, thread_name_prefix="pack")
@@ -54,6 +57,12 @@ class PackSink:
         self._chunks.add(chunk)
         self.stored_bytes += len(stored)
 
+    def save(self) -> None:
+        """Have all that was appended so far outlive this process. Raises LocalDiskFull."""
+        assert self._saving
+        if self._writer is not None:
+            self._writer.save()
+
     def finish(self) -> dict[PackName, PackSummary]:
         """Finish the last pack and wait until all of them last. The packs written."""
         self._finish_current()
@@ -64,6 +73,8 @@ class PackSink:
             # An error of the pack before, such as a full disk, shows here at the latest.
             self._finishing[-1][1].result()
         if self._writer is not None:
+            if self._saving:
+                self._writer.save()
             future = self._finisher.submit(self._writer.finish)
             self._finishing.append((self._writer.name, future))
             self._writer = None

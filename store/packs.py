@@ -97,6 +97,11 @@ class PackTable:
         """A table that was checked before it was kept."""
         return cls(raw)
 
+    @classmethod
+    def unfinished(cls, raw: bytes) -> "PackTable":
+        """The rows that are whole of a table that was being written; nothing of it is checked."""
+        return cls(raw[: len(raw) // TABLE_ENTRY_BYTES * TABLE_ENTRY_BYTES])
+
     def __len__(self) -> int:
         return len(self.raw) // TABLE_ENTRY_BYTES
 
@@ -156,6 +161,11 @@ class PackWriter:
 
     def __len__(self) -> int:
         return len(self._chunks)
+
+    @property
+    def raw_table(self) -> bytes:
+        """The table so far, as it will be stored."""
+        return bytes(self._table)
 
     def fits(self, stored_length: int) -> bool:
         """Whether the pack, once finished, could hold one more chunk of that stored length."""
@@ -254,7 +264,7 @@ def _load_tail(file: BinaryIO) -> tuple[PackKind, PackTable]:
     least = PACK_HEADER_BYTES + 1 + TABLE_ENTRY_BYTES + PACK_FOOTER_BYTES
     if not least <= size <= MAX_PACK_BYTES:
         raise MalformedObject(f"a file of {size} bytes is no pack")
-    kind = _parse_header(file.read(PACK_HEADER_BYTES))
+    kind = parse_pack_header(file.read(PACK_HEADER_BYTES))
     file.seek(size - PACK_FOOTER_BYTES)
     table_length, table_hash, magic = _FOOTER.unpack(file.read(PACK_FOOTER_BYTES))
     if magic != _END_MAGIC or table_length > size - PACK_HEADER_BYTES - PACK_FOOTER_BYTES:
@@ -266,7 +276,10 @@ def _load_tail(file: BinaryIO) -> tuple[PackKind, PackTable]:
     return kind, PackTable.checked(raw, size)
 
 
-def _parse_header(raw: bytes) -> PackKind:
+def parse_pack_header(raw: bytes) -> PackKind:
+    """The kind of a pack, from its first bytes. Raises MalformedObject."""
+    if len(raw) != PACK_HEADER_BYTES:
+        raise MalformedObject("its header is cut short")
     magic, version, kind, zero = _HEADER.unpack(raw)
     if magic != _MAGIC:
         raise MalformedObject("it does not begin like a pack")

@@ -1,12 +1,12 @@
 """Staged packs: what `add` wrote and no remote has yet. The only copy, so never evicted.
 
-A pack is written under a temporary name, synced, renamed into place, and only then named in the
-tables; whoever finds a pack without rows reads its own table and adds them. `staged/` is the truth,
-the tables are an index to it.
+A pack is written under a temporary name (`store.staged_writer`), synced, renamed into place, and
+only then named in the tables; whoever finds a pack without rows reads its own table and adds them,
+and whoever finds one that a killed writer left with its journal saves what is in it. `staged/` is
+the truth, the tables are an index to it.
 """
 
 import logging
-import os
 import struct
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -15,22 +15,21 @@ from pathlib import Path
 from typing import BinaryIO
 
 from store.cache_index import PackPlace, pack_place, parse_place
-from store.errors import Busy, IntegrityError, LocalDiskFull, MalformedObject, StoreError
-from store.ids import ChunkId, PackName, is_pack_name, new_pack_name
-from store.local_folders import make_private_folder, sync_folder, try_lock
-from store.packs import (
-    PackKind,
-    PackSummary,
-    PackTable,
-    PackWriter,
-    load_pack_table,
-    unpack_chunk,
+from store.errors import Busy, IntegrityError, MalformedObject, StoreError
+from store.ids import ChunkId, PackName, is_pack_name
+from store.local_folders import make_private_folder, try_lock
+from store.packs import PackKind, PackTable, load_pack_table, unpack_chunk
+from store.staged_writer import (
+    JOURNAL_SUFFIX,
+    TEMPORARY_SUFFIX,
+    StagedPackWriter,
+    read_unfinished,
+    read_unfinished_kind,
 )
-from store.tables import Tables, is_no_space
+from store.tables import Tables
 
 log = logging.getLogger(__name__)
 
-_TEMPORARY_SUFFIX = ".part"
 _PACK = struct.Struct("<Q")
 _TABLE_NAMES = ("chunks", "packs", "files")
 
@@ -43,9 +42,11 @@ def open_repository_tables(state_dir: Path) -> Tables:
 
 
 def has_staged_packs(state_dir: Path) -> bool:
-    """Whether anything is staged, without opening a table."""
+    """Whether anything is staged, without opening a table; also what a killed writer left."""
     folder = state_dir / "staged"
-    return folder.is_dir() and any(is_pack_name(path.name) for path in folder.iterdir())
+    return folder.is_dir() and any(
+        is_pack_name(path.name) or path.name.endswith(JOURNAL_SUFFIX) for path in folder.iterdir()
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,11 +61,13 @@ class Staging:
     """The staged packs of one repository."""
 
     def __init__(self, state_dir: Path, tables: Tables) -> None:
-        """Takes in packs that a crash left without rows, and drops rows of packs that are gone."""
+        """Takes in packs that a crash left without rows, saves what a killed writer left, and drops
+        rows of packs that are gone."""
         self._state_dir = state_dir
         self._folder = make_private_folder(state_dir / "staged")
         self._tables = tables
         self._reconcile()
+        self._save_unfinished()
 
     @contextmanager
     def locked(self, verb: str) -> Iterator[None]:
@@ -76,11 +79,36 @@ class Staging:
             yield
 
     def _remove_leftovers(self) -> None:
-        for leftover in self._folder.glob(f"*{_TEMPORARY_SUFFIX}"):
+        self._save_unfinished()
+        for leftover in self._folder.glob(f"*{TEMPORARY_SUFFIX}"):
             with suppress(FileNotFoundError), leftover.open("rb") as file:
-                # Whoever is writing it holds its lock.
-                if try_lock(file):
+                # Whoever is writing it holds its lock; one with a journal could not be saved now.
+                if try_lock(file) and not leftover.with_suffix(JOURNAL_SUFFIX).exists():
                     leftover.unlink(missing_ok=True)
+
+    def _save_unfinished(self) -> None:
+        """Make whole packs of those that a killed writer left with a journal."""
+        for journal in sorted(self._folder.glob(f"*{JOURNAL_SUFFIX}")):
+            part = journal.with_suffix(TEMPORARY_SUFFIX)
+            try:
+                with part.open("rb") as file:
+                    if try_lock(file):
+                        self._save(file, journal.read_bytes())
+                        part.unlink(missing_ok=True)
+                        journal.unlink(missing_ok=True)
+            except FileNotFoundError:
+                # It was finished, and only its journal is left; or somebody else is at it.
+                if not part.exists():
+                    journal.unlink(missing_ok=True)
+            except (StoreError, OSError) as error:
+                log.warning("what a killed command left staged is not saved yet: %s", error)
+
+    def _save(self, part: BinaryIO, journal: bytes) -> None:
+        with self.new_pack(read_unfinished_kind(part)) as writer:
+            for entry, stored in read_unfinished(part, journal):
+                writer.append(entry.chunk, entry.codec, stored, entry.raw_length)
+            if len(writer):
+                writer.finish()
 
     def path_of(self, pack: PackName) -> Path:
         """Where a staged pack lies."""
@@ -105,9 +133,9 @@ class Staging:
         return load_pack_table(self.path_of(pack))
 
     @contextmanager
-    def new_pack(self, kind: PackKind) -> Iterator["StagedPackWriter"]:
+    def new_pack(self, kind: PackKind) -> Iterator[StagedPackWriter]:
         """A pack to write; nothing of it remains unless it is finished."""
-        writer = StagedPackWriter(self, kind)
+        writer = StagedPackWriter(self._folder, kind, self.take_in)
         try:
             yield writer
         finally:
@@ -167,52 +195,6 @@ class Staging:
             self.remove(PackName(name))
 
 
-class StagedPackWriter:
-    """A staged pack being written; see packs.PackWriter for `fits` and `append`."""
-
-    def __init__(self, staging: Staging, kind: PackKind) -> None:
-        self.name = new_pack_name()
-        self.kind = kind
-        self._staging = staging
-        self._temporary = staging.path_of(PackName(self.name + _TEMPORARY_SUFFIX))
-        self._file: BinaryIO = self._temporary.open("xb", buffering=1 << 20)
-        try_lock(self._file)
-        self._writer = PackWriter(self._file, kind)
-
-    def __len__(self) -> int:
-        return len(self._writer)
-
-    def fits(self, stored_length: int) -> bool:
-        """Whether a chunk of that stored length still fits."""
-        return self._writer.fits(stored_length)
-
-    def append(self, chunk: ChunkId, codec: int, stored: bytes, raw_length: int) -> None:
-        """Write one chunk. Raises LocalDiskFull."""
-        with _disk_errors(self._temporary):
-            self._writer.append(chunk, codec, stored, raw_length)
-
-    def finish(self) -> PackSummary:
-        """Make the pack last: table, sync, rename, sync of the folder, rows."""
-        with _disk_errors(self._temporary):
-            summary = self._writer.finish()
-            self._file.flush()
-            os.fsync(self._file.fileno())
-            self._file.close()
-            final = self._staging.path_of(self.name)
-            self._temporary.rename(final)
-            sync_folder(final.parent)
-        self._staging.take_in(self.name, summary.table, summary.size)
-        return summary
-
-    def discard(self) -> None:
-        """Close and remove what was not finished."""
-        if not self._file.closed:
-            # The buffer of an unfinished pack may not fit on the disk; it is not wanted either.
-            with suppress(OSError):
-                self._file.close()
-            self._temporary.unlink(missing_ok=True)
-
-
 def _is_sound(file: BinaryIO, chunk: ChunkId, row: bytes) -> bool:
     place = parse_place(chunk, row)
     if place is None:
@@ -223,13 +205,3 @@ def _is_sound(file: BinaryIO, chunk: ChunkId, row: bytes) -> bool:
     except IntegrityError:
         return False
     return True
-
-
-@contextmanager
-def _disk_errors(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        if is_no_space(error):
-            raise LocalDiskFull(f"the disk of {path.parent} is full; nothing was staged") from error
-        raise StoreError(f"{path.parent} cannot be written: {error.strerror}") from error

@@ -228,7 +228,7 @@ def test_a_full_disk_is_said_and_nothing_half_stays(
 
     for fault, kind in ((full, LocalDiskFull), (broken, StoreError)):
         with monkeypatch.context() as patch:
-            patch.setattr("store.staging.os.fsync", fault)
+            patch.setattr("store.staged_writer.os.fsync", fault)
             with pytest.raises(kind, match="staged"):
                 stage(staging, b"one")
         assert files(state) == []
@@ -279,7 +279,7 @@ def test_a_full_disk_under_a_sink_is_raised_at_the_latest_by_its_end(
     def full(descriptor: int) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("store.staging.os.fsync", full)
+    monkeypatch.setattr("store.staged_writer.os.fsync", full)
     with PackSink(staging, PackKind.DATA) as sink:
         sink.append(chunk_id(b"one"), 0, b"one", 3)
         with pytest.raises(LocalDiskFull):

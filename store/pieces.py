@@ -1,0 +1,45 @@
+"""Pieces: the chunks of a file on their way into staged packs, and the pointer that they make."""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from store.chunk_list import encode_chunk_list
+from store.codec import compress_chunk
+from store.ids import ChunkId, chunk_id
+from store.pack_sink import PackSink
+from store.pointer import Pointer
+
+IsKnown = Callable[[ChunkId], bool]
+
+
+class Piece(NamedTuple):
+    """One chunk of a file. `stored` is None where it need not be written: it is known already."""
+
+    chunk: ChunkId
+    raw_length: int
+    codec: int
+    stored: bytes | None
+
+
+def prepare_piece(raw: bytes, is_known: IsKnown) -> Piece:
+    """The piece of these bytes, compressed where that pays. Safe in many threads at once."""
+    chunk = chunk_id(raw)
+    if is_known(chunk):
+        return Piece(chunk, len(raw), 0, None)
+    codec, stored = compress_chunk(raw)
+    return Piece(chunk, len(raw), codec, stored)
+
+
+def stage_pointer(
+    chunks: Sequence[tuple[ChunkId, int]], lists: PackSink, prepare: Callable[[bytes], Piece]
+) -> Pointer:
+    """The pointer of a file of these chunks (id and length in bytes each, at least one); the list
+    of several is made a piece by `prepare`, and goes to `lists` where it is new. Raises StoreError
+    for too many chunks."""
+    size = sum(length for _, length in chunks)
+    if len(chunks) == 1:
+        return Pointer(chunks[0][0], size)
+    piece = prepare(encode_chunk_list(chunks))
+    if piece.stored is not None:
+        lists.append(piece.chunk, piece.codec, piece.stored, piece.raw_length)
+    return Pointer(piece.chunk, size, len(chunks))
