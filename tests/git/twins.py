@@ -1,4 +1,4 @@
-"""A repository whose data revfs tracks and a twin whose files git tracks itself, worked on alike."""
+"""A repository whose data revfs tracks, and a twin whose files git tracks itself, treated alike."""
 
 import os
 import stat
@@ -47,11 +47,11 @@ class Twins:
             place.parent.mkdir(parents=True, exist_ok=True)
             place.write_bytes(content)
 
-    def change(self, path: str, how: "os.PathLike[str] | str") -> None:
+    def link(self, path: str, target: str) -> None:
         """A link at that path in both."""
         for clone in (self.ours, self.twin):
             (clone.top / path).unlink(missing_ok=True)
-            (clone.top / path).symlink_to(how)
+            (clone.top / path).symlink_to(target)
 
     def delete(self, path: str) -> None:
         """The file gone from both work trees."""
@@ -63,14 +63,14 @@ class Twins:
         for clone in (self.ours, self.twin):
             (clone.top / path).chmod(mode)
 
-    def git(self, *arguments: str, fails: bool = False) -> None:
+    def git(self, *arguments: str, fails: bool = False, may_fail: bool = False) -> None:
         """The same git command in both; it must end alike, and leave alike."""
-        codes = [
-            clone.run("git", *arguments, ok=not fails).returncode
+        first, second = (
+            clone.run("git", *arguments, ok=not (fails or may_fail)).returncode
             for clone in (self.ours, self.twin)
-        ]
-        assert codes[0] == codes[1], arguments
-        assert not fails or codes[0]
+        )
+        assert first == second, arguments
+        assert first or not fails
         self.check(arguments)
 
     def check(self, after: object) -> None:

@@ -151,6 +151,12 @@ class Clone:
         )
         self.environment = environment_of(home)
 
+    def at(self, top: Path) -> "Clone":
+        """The same person, in another work tree of the repository."""
+        made = Clone(top, self.home)
+        made.environment = self.environment
+        return made
+
     @property
     def cache(self) -> Path:
         """Where its cached packs are."""
