@@ -5,8 +5,10 @@ libgit2 is in `store.git`.
 """
 
 import os
+import signal
 import subprocess
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +16,18 @@ from store.errors import GitError
 
 _ERROR_PREFIXES = ("fatal: ", "error: ")
 _REV_PARSE = ("rev-parse", "--path-format=absolute", "--git-dir", "--git-common-dir")
+# What git rev-parse --local-env-vars names, but for settings that were given with git -c.
+_REPOSITORY_VARIABLES = (
+    "GIT_ALTERNATE_OBJECT_DIRECTORIES",
+    "GIT_COMMON_DIR",
+    "GIT_DIR",
+    "GIT_INDEX_FILE",
+    "GIT_NAMESPACE",
+    "GIT_OBJECT_DIRECTORY",
+    "GIT_PREFIX",
+    "GIT_WORK_TREE",
+)
+_END_SECONDS = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +73,53 @@ def run_git(
     return completed.stdout or b""
 
 
+def run_network_git(
+    arguments: Sequence[str | bytes], *, cwd: Path, timeout_seconds: float | None = None
+) -> bytes:
+    """What git prints that talks to another repository, maybe on another machine, with the user's
+    own credential helpers and ssh. It asks a person only where this process has a terminal.
+
+    Raises GitError as `run_git` does, and where git is not done in time: it is ended then, with
+    all that it started.
+    """
+    environment = {**os.environ, "LC_ALL": "C"}
+    alone = not _has_terminal()
+    if alone:
+        environment.setdefault("GIT_TERMINAL_PROMPT", "0")
+    try:
+        process = subprocess.Popen(
+            ["git", *arguments],
+            cwd=cwd,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            # A session of its own can be ended whole; but it could not ask at our terminal.
+            start_new_session=alone,
+        )
+    except OSError as error:
+        raise _cannot_run(error, cwd) from error
+    with process:
+        try:
+            printed, complaint = process.communicate(timeout=timeout_seconds)
+        except BaseException as error:
+            _end(process, whole_session=alone)
+            if isinstance(error, subprocess.TimeoutExpired):
+                raise GitError(f"git: no answer within {timeout_seconds:g} s") from error
+            raise
+    if process.returncode:
+        completed = subprocess.CompletedProcess(process.args, process.returncode, b"", complaint)
+        raise GitError(_complaint(completed))
+    return printed
+
+
+def forget_surrounding_repository() -> None:
+    """Drop from the environment of this process what a hook or a script says there of its own
+    repository: git would take it for the one that is meant."""
+    for name in _REPOSITORY_VARIABLES:
+        os.environ.pop(name, None)
+
+
 def find_repository(start: Path) -> RepositoryPaths:
     """The repository around `start`, as git itself finds it: worktrees, bare ones and GIT_DIR.
 
@@ -91,11 +152,38 @@ def _run(
             stderr=subprocess.PIPE,
         )
     except OSError as error:
-        if not cwd.is_dir():
-            raise GitError(f"{cwd} is not a folder") from error
-        if isinstance(error, FileNotFoundError):
-            raise GitError("git is not installed, or not on the PATH; install git first") from error
-        raise GitError(f"git cannot be run in {cwd}: {error.strerror}") from error
+        raise _cannot_run(error, cwd) from error
+
+
+def _cannot_run(error: OSError, cwd: Path) -> GitError:
+    if not cwd.is_dir():
+        return GitError(f"{cwd} is not a folder")
+    if isinstance(error, FileNotFoundError):
+        return GitError("git is not installed, or not on the PATH; install git first")
+    return GitError(f"git cannot be run in {cwd}: {error.strerror}")
+
+
+def _has_terminal() -> bool:
+    """Whether this process has one that git could ask at, whatever its streams are."""
+    try:
+        os.close(os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC))
+    except OSError:
+        return False
+    return True
+
+
+def _end(process: "subprocess.Popen[bytes]", *, whole_session: bool) -> None:
+    """End a git that is not waited for any more; gently first, so that it takes its locks away."""
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        with suppress(ProcessLookupError):
+            if whole_session:
+                os.killpg(process.pid, number)
+            else:
+                process.send_signal(number)
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(_END_SECONDS)
+            if not whole_session:
+                return
 
 
 def _complaint(completed: subprocess.CompletedProcess[bytes]) -> str:
