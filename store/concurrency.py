@@ -19,6 +19,9 @@ GIT_READS = trio.CapacityLimiter(1)
 DISK_READS = trio.CapacityLimiter(8)
 """Reads of local files that may wait for a disk, with the check and decoding of what they gave."""
 
+DISK_WRITES = trio.CapacityLimiter(8)
+"""Writes of files of a work tree or an exported folder."""
+
 SHARE_READS = trio.CapacityLimiter(16)
 """Reads of files on a network share, which may not answer: such threads may be left behind."""
 

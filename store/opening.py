@@ -39,7 +39,8 @@ _CALL_SHARE = 0.9
 WrapRemote = Callable[[Remote], Remote]
 
 
-def _unwrapped(remote: Remote) -> Remote:
+def unwrapped(remote: Remote) -> Remote:
+    """The remote as it is."""
     return remote
 
 
@@ -135,7 +136,7 @@ def identity_of(remote: RemoteSettings) -> str:
     return f"s3 {remote.endpoint or ''} {remote.bucket}/{remote.prefix}"
 
 
-def open_remote(settings: RemoteSettings, wrap_remote: WrapRemote = _unwrapped) -> Remote:
+def open_remote(settings: RemoteSettings, wrap_remote: WrapRemote = unwrapped) -> Remote:
     """The remote of these settings, with retries. Connections are made at its first use.
 
     Raises UntrustedEndpoint. `wrap_remote` lets a test slip one in below the retries.
@@ -162,7 +163,7 @@ class RemoteParts:
 
 @asynccontextmanager
 async def open_remote_parts(
-    local: LocalStore, remote: RemoteSettings, wrap_remote: WrapRemote = _unwrapped
+    local: LocalStore, remote: RemoteSettings, wrap_remote: WrapRemote = unwrapped
 ) -> AsyncIterator[RemoteParts]:
     """Serve fetches from a remote while the context lasts."""
     settings = local.settings
@@ -198,7 +199,7 @@ class Reading:
 
 @asynccontextmanager
 async def open_reading(
-    local: LocalStore, commit: GitId | None, wrap_remote: WrapRemote = _unwrapped
+    local: LocalStore, commit: GitId | None, wrap_remote: WrapRemote = unwrapped
 ) -> AsyncIterator[Reading]:
     """Everything that reads of `commit` need, while the context lasts."""
     async with trio.open_nursery() as nursery:

@@ -1,0 +1,98 @@
+"""`revfs export`: a revision as plain files, without a mount."""
+
+import math
+import os
+from pathlib import Path
+
+import click
+import trio
+
+from cli.console import App, format_bytes, format_count
+from cli.settings import load_settings
+from cli.stores import store_settings
+from store.export import ExportSummary, plan_export
+from store.materialise import FILES_AT_ONCE
+from store.opening import LocalStore
+
+
+def _finite(ctx: click.Context, param: click.Parameter, value: float | None) -> float | None:
+    """A range lets "nan" pass, which is on neither side of anything."""
+    if value is not None and not math.isfinite(value):
+        raise click.BadParameter("it must be a number of seconds")
+    return value
+
+
+@click.command("export")
+@click.argument("words", metavar="REV [PATH] DIR", nargs=-1, required=True)
+@click.option(
+    "--jobs",
+    type=click.IntRange(1, 512),
+    default=FILES_AT_ONCE,
+    show_default=True,
+    help="How many files are fetched and written at once.",
+)
+@click.option("--force", is_flag=True, help="Replace files that are in the way.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.option("--remote", "remote_name", metavar="NAME", help="The remote; else the default one.")
+@click.option(
+    "--timeout",
+    type=click.FloatRange(min=0, min_open=True),
+    callback=_finite,
+    metavar="SECONDS",
+    help="How long the bytes of a file are waited for (30).",
+)
+@click.pass_obj
+def command(
+    app: App,
+    words: tuple[str, ...],
+    jobs: int,
+    force: bool,
+    as_json: bool,
+    remote_name: str | None,
+    timeout: float | None,
+) -> None:
+    """Write the files of revision REV, or of its folder PATH, to the folder DIR; for places without
+    FUSE. PATH may be a single file. DIR is made if it is missing.
+
+    What is in the way is refused before anything is written. A run that was interrupted goes on
+    where it was: a file that is there with the right size and the time of the commit is done.
+
+    \b
+    Example:
+      revfs export v1.2 train /scratch/train
+    """
+    if len(words) not in (2, 3):
+        raise click.UsageError("give a revision, a path in it if not all is meant, and a folder")
+    path = words[1] if len(words) == 3 else ""
+    folder = app.cwd / Path(words[-1])
+    settings = load_settings(app, remote_name=remote_name, timeout=timeout)
+    with LocalStore(store_settings(settings), to_write=False) as local:
+        revision = local.repository.resolve(words[0])
+        plan = plan_export(local, revision, os.fsencode(path), folder, force=force)
+        with app.console.progress("export", plan.bytes_to_write) as progress:
+            summary = trio.run(plan.execute, progress, jobs)
+    if as_json:
+        app.console.out_json({"commit": revision.commit, "folder": str(folder)} | _facts(summary))
+    else:
+        app.console.say(f"{_words(summary)} to {folder}{_rest(summary)}")
+
+
+def _words(summary: ExportSummary) -> str:
+    files = format_count(summary.files, "file")
+    return f"exported {files} ({format_bytes(summary.written_bytes)})"
+
+
+def _rest(summary: ExportSummary) -> str:
+    words = f", {summary.done_files:,} were there already" if summary.done_files else ""
+    if summary.submodules:
+        words += f"; {format_count(summary.submodules, 'submodule')} left out"
+    return words
+
+
+def _facts(summary: ExportSummary) -> dict[str, object]:
+    return {
+        "files": summary.files,
+        "bytes": summary.written_bytes,
+        "done_files": summary.done_files,
+        "submodules": summary.submodules,
+    }
