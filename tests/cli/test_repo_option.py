@@ -110,16 +110,16 @@ def test_a_file_of_a_url_is_read_without_a_clone_made_by_hand(
 
 
 def test_what_is_pushed_to_a_url_is_there_for_the_next_verb(
-    original: Repository, served: str, isolated_home: Path, capsys: pytest.CaptureFixture[str]
+    original: Repository, isolated_home: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert run(["-q", "--repo", served, "ls", "v2"]) == ExitCode.FAILED
+    assert run(["-q", "--repo", file_url(original), "ls", "v2"]) == ExitCode.FAILED
     original.write("new", b"new")
     original.git("add", "new")
     original.commit()
     original.git("tag", "v2")
     ask_again(isolated_home)
     capsys.readouterr()
-    assert run(["-q", "--repo", served, "ls", "v2"]) == ExitCode.DONE
+    assert run(["-q", "--repo", file_url(original), "ls", "v2"]) == ExitCode.DONE
     captured = capsys.readouterr()
     assert "new" in captured.out.splitlines()
     assert captured.err == ""
