@@ -1,4 +1,4 @@
-"""`revfs mount`: a revision as a folder."""
+"""`revfs mount`: a revision as a folder, or all of them."""
 
 import logging
 import logging.handlers
@@ -6,6 +6,7 @@ import math
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import click
 
@@ -16,7 +17,7 @@ from store.errors import StoreError
 from store.local_folders import make_private_folder
 from vfs.daemon import run_in_background
 from vfs.mount_records import mount_id
-from vfs.mount_request import MountRequest
+from vfs.mount_request import MountKind, MountRequest
 from vfs.mountpoints import default_mountpoint, prepare, real_place
 
 _LOG_BYTES = 4 << 20
@@ -33,8 +34,9 @@ def _finite(ctx: click.Context, param: click.Parameter, value: float | None) -> 
 
 
 @click.command("mount")
-@click.argument("revision", metavar="REV")
-@click.argument("mountpoint", required=False, type=click.Path(path_type=Path))
+@click.argument("words", metavar="REV[:PATH] [MOUNTPOINT]", nargs=-1)
+@click.option("--all", "show_all", is_flag=True, help="All branches, tags and commits, by name.")
+@click.option("--follow", is_flag=True, help="Move the mount whenever the branch REV moves.")
 @click.option("--foreground", is_flag=True, help="Serve from this process, and log to stderr.")
 @click.option("--remote", "remote_name", metavar="NAME", help="The remote; else the default one.")
 @click.option("--cache-size", type=SIZE, help="The most that the cache may hold, as in 50GiB.")
@@ -47,20 +49,23 @@ def _finite(ctx: click.Context, param: click.Parameter, value: float | None) -> 
 )
 @click.option("--allow-other", is_flag=True, help="Let other users read the mount.")
 @click.option("--log", "log_file", type=click.Path(path_type=Path), help="Where the mount logs.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON when the mount answers.")
 @click.pass_obj
 def command(
     app: App,
-    revision: str,
-    mountpoint: Path | None,
+    words: tuple[str, ...],
+    show_all: bool,
+    follow: bool,
     foreground: bool,
     remote_name: str | None,
     cache_size: int | None,
     timeout: float | None,
     allow_other: bool,
     log_file: Path | None,
+    as_json: bool,
 ) -> None:
-    """Show revision REV as a read-only folder. All files are there at once; bytes come on first
-    read.
+    """Show revision REV, or its folder PATH, as a read-only folder. All files are there at once;
+    bytes come on first read.
 
     MOUNTPOINT is an empty folder; without one it is mnt/REV at the top of the work tree. Returns
     when the mount answers; a process in the background serves it until `revfs unmount`.
@@ -68,17 +73,43 @@ def command(
     \b
     Example:
       revfs mount v1.2 /mnt/data && ls /mnt/data
+      revfs mount --all /mnt/all && ls /mnt/all/branches
     """
+    wish = _parse_words(words, show_all=show_all, follow=follow)
     settings = load_settings(app, remote_name=remote_name, cache_size=cache_size, timeout=timeout)
     make_private_folder(settings.cache_directory)
     records = open_mount_records(app)
-    chosen = default_mountpoint(settings.paths, revision) if mountpoint is None else mountpoint
+    chosen = wish.mountpoint or default_mountpoint(settings.paths, wish.revision or "all")
     wanted = real_place(app.cwd / chosen)
     with records.claimed(wanted) as release:
         place = prepare(wanted, settings.paths, settings.cache_directory)
         log = _choose_log(app, settings, place, log_file, foreground=foreground)
-        request = MountRequest(store_settings(settings), records, revision, place, allow_other, log)
-        _start(app, request, release, foreground=foreground)
+        store = store_settings(settings)
+        request = MountRequest(store, records, wish.revision, place, allow_other, log, wish.kind)
+        _start(app, request, release, foreground=foreground, as_json=as_json)
+
+
+class _Wish(NamedTuple):
+    """What the words ask for; `revision` is empty where all are wanted."""
+
+    kind: MountKind
+    revision: str
+    mountpoint: Path | None
+
+
+def _parse_words(words: tuple[str, ...], *, show_all: bool, follow: bool) -> _Wish:
+    if show_all and follow:
+        raise click.UsageError("--all shows every branch as it moves; leave --follow out")
+    most = 1 if show_all else 2
+    if len(words) > most:
+        expected = "only MOUNTPOINT with --all" if show_all else "REV and MOUNTPOINT"
+        raise click.UsageError(f"there is a word too many: {words[most]!r}; name {expected}")
+    if not show_all and not words:
+        raise click.UsageError("name a revision, as in revfs mount v1.2 /mnt/data")
+    place = Path(words[most - 1]) if len(words) == most else None
+    if show_all:
+        return _Wish(MountKind.ALL, "", place)
+    return _Wish(MountKind.FOLLOW if follow else MountKind.REVISION, words[0], place)
 
 
 def _choose_log(
@@ -94,13 +125,21 @@ def _choose_log(
 
 
 def _start(
-    app: App, request: MountRequest, release: Callable[[], None], *, foreground: bool
+    app: App,
+    request: MountRequest,
+    release: Callable[[], None],
+    *,
+    foreground: bool,
+    as_json: bool,
 ) -> None:
     """Mount from this process until it ends, or from one in the background; say when it is done."""
 
     def say_ready() -> None:
         release()
-        app.console.say(f"mounted {request.revision} on {request.mountpoint}")
+        if as_json:
+            app.console.out_json(_facts(request))
+        else:
+            app.console.say(f"mounted {_title(request)} on {request.mountpoint}")
 
     def serve(ready: Callable[[], None]) -> None:
         # Imported only here, after any fork: libgit2, LMDB and trio are no things to fork with.
@@ -115,6 +154,29 @@ def _start(
     else:
         run_in_background(serve, request.log)
         say_ready()
+
+
+def _title(request: MountRequest) -> str:
+    if request.kind is MountKind.ALL:
+        return "all revisions"
+    if request.kind is MountKind.FOLLOW:
+        return f"{request.revision}, as it moves,"
+    return request.revision
+
+
+def _facts(request: MountRequest) -> dict[str, object]:
+    """What its process says of a mount that has just become ready."""
+    record = request.records.load(request.mountpoint)
+    if record is None:
+        raise StoreError(f"the mount on {request.mountpoint} has ended already")
+    return {
+        "mountpoint": record.mountpoint,
+        "kind": record.kind,
+        "revision": record.revision or None,
+        "commit": record.commit or None,
+        "pid": record.pid,
+        "log": record.log,
+    }
 
 
 def _require_writable(log: Path) -> None:

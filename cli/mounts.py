@@ -32,6 +32,9 @@ def command(app: App, as_json: bool) -> None:
     """List the mounted revisions of this user: where, which commit, the process, how much of the
     commit's data is cached, and how much this mount has fetched.
 
+    A mount that moved with its folder is listed where it is now. "detached" is one that is out of
+    the tree, but still in use; "repository gone" one whose repository is not where it was.
+
     \b
     Example:
       revfs mounts
@@ -49,7 +52,7 @@ def command(app: App, as_json: bool) -> None:
 
 
 def _look_at(record: MountRecord) -> _Mount:
-    state = "alive" if record.is_alive() else "dead"
+    state = record.state()
     try:
         return _Mount(record, state, _load_cached_bytes(record))
     except StoreError:
@@ -58,7 +61,7 @@ def _look_at(record: MountRecord) -> _Mount:
 
 
 def _load_cached_bytes(record: MountRecord) -> int:
-    if not record.store or not record.repository:
+    if not record.store or not record.repository or not record.commit:
         return 0
     index = CacheIndex(make_private_folder(Path(record.cache_directory) / "index"))
     try:
@@ -73,8 +76,8 @@ def _as_row(mount: _Mount) -> list[str | bytes | int]:
     record = mount.record
     return [
         record.mountpoint,
-        record.revision,
-        record.commit[:12],
+        record.title,
+        record.commit[:12] or "-",
         record.pid,
         mount.state,
         format_bytes(mount.cached_bytes),
@@ -86,8 +89,9 @@ def _as_json(mount: _Mount) -> dict[str, object]:
     record = mount.record
     return {
         "mountpoint": record.mountpoint,
-        "revision": record.revision,
-        "commit": record.commit,
+        "kind": record.kind,
+        "revision": record.revision or None,
+        "commit": record.commit or None,
         "git_dir": record.git_dir,
         "pid": record.pid,
         "state": mount.state,

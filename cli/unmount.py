@@ -17,11 +17,13 @@ def command(app: App, mountpoint: Path) -> None:
     """Take a mounted revision down, also a busy one or one whose process is gone. Reads under way
     have five seconds to finish.
 
+    A mount that moved with the folder that it is in goes by its old place and by its new one.
+
     \b
     Example:
       revfs unmount /mnt/data
     """
     # Not resolved as a whole: a dead mount cannot be looked at.
     place = Path(os.path.normpath(app.cwd.absolute() / mountpoint))
-    unmount(open_mount_records(app), place)
-    app.console.say(f"unmounted {place}")
+    ended = unmount(open_mount_records(app), place)
+    app.console.say(f"unmounted {ended}")

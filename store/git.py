@@ -15,6 +15,7 @@ from pygit2.enums import ObjectType, SortMode
 from store.errors import GitError, RevisionNotFound
 from store.git_command import RepositoryPaths, run_git
 from store.git_index import GIT_ERRORS, GitIndex
+from store.git_refs import GitRefs, require_repository
 from store.ids import GitId
 
 
@@ -47,6 +48,7 @@ class GitRepository:
             self._repository = pygit2.Repository(str(paths.git_dir))
         except GIT_ERRORS as error:
             raise GitError(f"the repository {paths.git_dir} cannot be opened: {error}") from error
+        self.refs = GitRefs(self._repository, paths)
 
     def close(self) -> None:
         """Let go of file descriptors and maps."""
@@ -107,6 +109,7 @@ class GitRepository:
         try:
             kind, size = self._repository.odb.read_header(pygit2.Oid(raw=raw_id))
         except GIT_ERRORS as error:
+            require_repository(self.paths)
             raise GitError(f"git has no object {raw_id.hex()}") from error
         if kind != ObjectType.BLOB:
             raise GitError(f"the git object {raw_id.hex()} is not a file")
@@ -116,6 +119,7 @@ class GitRepository:
         try:
             found, content = self._repository.read(pygit2.Oid(raw=raw_id))
         except GIT_ERRORS as error:
+            require_repository(self.paths)
             raise GitError(f"git has no object {raw_id.hex()}") from error
         if found != kind:
             raise GitError(f"the git object {raw_id.hex()} is not a {kind.name.lower()}")

@@ -1,9 +1,11 @@
 """RevisionFilesystem: what the kernel asks of a mount, in our own types and errors.
 
 Requests are without state: an inode number says which entry is meant, a file handle is the inode
-number. Only `read` may touch the network, and answers within its deadline.
+number, or for a root that moves the number of the directory that it was. Only `read` may touch the
+network, and answers within its deadline.
 """
 
+from bisect import bisect_left
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -12,12 +14,12 @@ import trio
 from store.contents import ContentReader
 from store.directories import FOLDER_KINDS, MAX_NAME_BYTES, TRACKED_KINDS, Entry, Kind
 from store.errors import StoreError
+from store.git_refs import RepositoryGone
 from store.plain_files import PlainFiles
 from store.shown_names import escape_name
-from vfs.attributes import Attributes, attributes_of
+from vfs.attributes import Attributes
 from vfs.errors import FailedJustNow, IsADirectory, NameTooLong, NoSuchName, NotASymlink
 from vfs.failed_reads import FailedReads
-from vfs.inodes import inode_of
 from vfs.tree import RevisionTree
 
 # "." and ".." come before the entries of a directory.
@@ -34,7 +36,7 @@ class DirectoryItem(NamedTuple):
 
 
 class RevisionFilesystem:
-    """One mounted revision. Belongs to one trio loop."""
+    """What one mount shows. Belongs to one trio loop."""
 
     def __init__(
         self,
@@ -53,41 +55,47 @@ class RevisionFilesystem:
 
     async def get_attributes(self, inode: int) -> Attributes:
         """The attributes of a node."""
-        return attributes_of(inode, await self._tree.load_entry(inode))
+        return await self._tree.load_attributes(inode)
 
     async def lookup(self, parent: int, name: bytes) -> Attributes:
         """The attributes of the entry of that name. Raises NoSuchName, NameTooLong,
         NotADirectory."""
         if len(name) > MAX_NAME_BYTES:
             raise NameTooLong(name)
-        number, directory = await self._tree.load_directory_of(parent)
+        folder = await self._tree.load_folder(parent)
         if name in (b".", b".."):
             return await self.get_attributes(
-                parent if name == b"." else self._tree.get_parent_inode(number)
+                parent if name == b"." else self._tree.get_parent_inode(folder.number)
             )
-        entry_number = directory.number_of(name)
+        entry_number = await self._tree.load_number_in(folder, name)
         if entry_number is None:
             raise NoSuchName(name)
-        return attributes_of(inode_of(number, entry_number), directory.entry(entry_number))
+        return folder.attributes(entry_number)
 
-    async def check_directory(self, inode: int) -> None:
-        """Raise NotADirectory unless the node is a directory that can be read."""
-        await self._tree.load_directory_of(inode)
+    async def open_directory(self, inode: int) -> int:
+        """The handle for `list_directory`. Raises NotADirectory unless the node is a directory that
+        can be read."""
+        return await self._tree.load_handle(inode)
 
-    async def list_directory(self, inode: int, position: int) -> Iterator[DirectoryItem]:
+    async def list_directory(self, handle: int, position: int) -> Iterator[DirectoryItem]:
         """The names of a directory from `position` on (0 at first)."""
-        number, directory = await self._tree.load_directory_of(inode)
+        folder = await self._tree.load_folder(handle)
+        own = self._tree.get_own_inode(folder.number)
+        above = self._tree.get_parent_inode(folder.number)
         dots = [
-            DirectoryItem(b".", await self.get_attributes(inode), 1),
-            DirectoryItem(b"..", await self.get_attributes(self._tree.get_parent_inode(number)), 2),
+            DirectoryItem(b".", await self.get_attributes(own), 1),
+            DirectoryItem(b"..", await self.get_attributes(above), 2),
         ]
 
         def items() -> Iterator[DirectoryItem]:
             yield from dots[position:]
-            for entry_number in range(max(0, position - _DOT_ENTRIES), len(directory)):
-                entry = directory.entry(entry_number)
-                attributes = attributes_of(inode_of(number, entry_number), entry)
-                yield DirectoryItem(entry.name, attributes, entry_number + 1 + _DOT_ENTRIES)
+            # By number and not by rank: where names come and go none is left out or told twice.
+            listed = folder.listed
+            for rank in range(bisect_left(listed, position - _DOT_ENTRIES), len(listed)):
+                number = listed[rank]
+                yield DirectoryItem(
+                    folder.name(number), folder.attributes(number), number + 1 + _DOT_ENTRIES
+                )
 
         return items()
 
@@ -115,7 +123,8 @@ class RevisionFilesystem:
             cause = str(error)
             if isinstance(error, trio.TooSlowError):
                 cause = f"no bytes within {self._timeout_seconds:g} s of {entry.raw_id.hex()}"
-            raise StoreError(await self._failure(inode, cause)) from error
+            kind = RepositoryGone if isinstance(error, RepositoryGone) else StoreError
+            raise kind(await self._failure(inode, cause)) from error
         finally:
             self._reads_under_way -= 1
 

@@ -14,6 +14,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 import pyfuse3
 
 from store.errors import StoreError
+from store.git_refs import RepositoryGone
 from store.local_folders import MOUNT_TYPE
 from vfs.attributes import PREFERRED_READ_BYTES, Attributes
 from vfs.errnos import errno_of
@@ -22,8 +23,6 @@ from vfs.filesystem import RevisionFilesystem
 
 log = logging.getLogger(__name__)
 
-# As good as for ever: a revision never changes. (2^31 s; the kernel cuts larger ones.)
-_FOR_EVER_SECONDS = 2.0**31
 # A read that waits for its bytes holds its task, so there must be more tasks than readers that can
 # wait at once; an idle task costs nothing, since all but a few end.
 _MOST_TASKS = 2048
@@ -36,11 +35,10 @@ Handler = Callable[Concatenate["RevisionOperations", P], Coroutine[Any, Any, R]]
 
 @dataclass(frozen=True, slots=True)
 class Ownership:
-    """What all nodes of a mount share: owner, and the commit's time in seconds since 1970."""
+    """Whom all nodes of a mount belong to."""
 
     uid: int
     gid: int
-    time_seconds: int
 
 
 def _answering(handler: Handler[P, R]) -> Handler[P, R]:
@@ -55,6 +53,10 @@ def _answering(handler: Handler[P, R]) -> Handler[P, R]:
         except RequestError as error:
             log.debug("%s%r: %r", handler.__name__, args, error)
             raise pyfuse3.FUSEError(errno_of(error)) from error
+        except RepositoryGone as error:
+            # Whoever keeps the mount has said so, once: here it would be a line for each request.
+            log.debug("%s: %s", handler.__name__, error)
+            raise pyfuse3.FUSEError(errno_of(error)) from error
         except StoreError as error:
             log.error("%s: %s", handler.__name__, error)
             raise pyfuse3.FUSEError(errno_of(error)) from error
@@ -66,7 +68,7 @@ def _answering(handler: Handler[P, R]) -> Handler[P, R]:
 
 
 class RevisionOperations(pyfuse3.Operations):
-    """The requests of the kernel to one mounted revision."""
+    """The requests of the kernel to one mount."""
 
     supports_dot_lookup = True
     enable_writeback_cache = False
@@ -92,8 +94,7 @@ class RevisionOperations(pyfuse3.Operations):
 
     @_answering
     async def opendir(self, inode: int, ctx: pyfuse3.RequestContext) -> int:
-        await self._filesystem.check_directory(inode)
-        return inode
+        return await self._filesystem.open_directory(inode)
 
     @_answering
     async def readdir(self, fh: int, start_id: int, token: pyfuse3.ReaddirToken) -> None:
@@ -157,9 +158,9 @@ class RevisionOperations(pyfuse3.Operations):
         entry.st_size = attributes.size
         entry.st_blksize = PREFERRED_READ_BYTES
         entry.st_blocks = attributes.blocks
-        time_ns = self._ownership.time_seconds * 1_000_000_000
+        time_ns = attributes.time_seconds * 1_000_000_000
         entry.st_atime_ns = entry.st_mtime_ns = entry.st_ctime_ns = time_ns
-        entry.entry_timeout = entry.attr_timeout = _FOR_EVER_SECONDS
+        entry.entry_timeout = entry.attr_timeout = attributes.valid_seconds
         return entry
 
 
@@ -192,9 +193,9 @@ class Mount:
         """Answer requests until the mount is taken away or this is cancelled."""
         await pyfuse3.main(min_tasks=_IDLE_TASKS, max_tasks=_MOST_TASKS)
 
-    def close(self) -> None:
-        """Unmount, unless somebody has."""
-        pyfuse3.close(unmount=True)
+    def close(self, *, unmount: bool) -> None:
+        """Let go of the mount; with `unmount`, take away what is at its mountpoint."""
+        pyfuse3.close(unmount=unmount)
 
 
 def _plain_label(label: str) -> str:

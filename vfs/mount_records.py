@@ -10,15 +10,15 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, fields, replace
 from fcntl import LOCK_UN, flock
 from functools import partial
 from pathlib import Path
 
 from store.errors import Busy, StoreError
 from store.ids import hash_bytes
-from store.local_folders import make_private_folder, try_lock
-from vfs.mountpoints import detach, is_mounted, real_place
+from store.local_folders import make_private_folder, mounted_file_systems, try_lock
+from vfs.mountpoints import detach, is_mounted, mounted_revisions, place_of, real_place
 
 _END_SECONDS = 6.0
 _POLL_SECONDS = 0.02
@@ -26,8 +26,13 @@ _POLL_SECONDS = 0.02
 
 @dataclass(frozen=True, slots=True)
 class MountRecord:
-    """A mount as its process describes it. `pid_started` is the start of the process in clock ticks
-    since boot, which tells it from a later one of the same number."""
+    """A mount as its process describes it.
+
+    `pid_started` is the start of the process in clock ticks since boot, which tells it from a later
+    one of the same number. `kind` is a value of MountKind; `commit` is empty where the mount shows
+    more than one. `device` is the kernel's number for the mount, by which it is found where the
+    folder that it is in was moved; `first_mountpoint` is where it was mounted.
+    """
 
     mountpoint: str
     revision: str
@@ -40,10 +45,38 @@ class MountRecord:
     pid_started: int
     log: str
     fetched_bytes: int = 0
+    kind: str = "revision"
+    common_dir: str = ""
+    device: str = ""
+    first_mountpoint: str = ""
+
+    @property
+    def title(self) -> str:
+        """What was asked for, as on the command line."""
+        if self.kind == "revision":
+            return self.revision
+        return f"--{self.kind} {self.revision}".rstrip()
 
     def is_alive(self) -> bool:
         """Whether the process that serves the mount is still there."""
         return process_start(self.pid) == self.pid_started
+
+    def place(self) -> Path | None:
+        """Where the mount is in the tree now; None where it is not."""
+        if self.device:
+            return place_of(self.device, Path(self.mountpoint))
+        return Path(self.mountpoint) if is_mounted(Path(self.mountpoint)) else None
+
+    def state(self) -> str:
+        """What a person should know: `alive`, `dead` without its process, `detached` where it is
+        out of the tree but in use, `repository gone`."""
+        if not self.is_alive():
+            return "dead"
+        if self.device and self.place() is None:
+            return "detached"
+        if self.common_dir and not Path(self.common_dir, "objects").is_dir():
+            return "repository gone"
+        return "alive"
 
 
 def mount_id(mountpoint: Path) -> str:
@@ -74,14 +107,34 @@ class MountRecords:
         return _parse(self._path(mountpoint))
 
     def load_all(self) -> list[MountRecord]:
-        """Every mount that is alive or still in the tree, by mountpoint; others are forgotten."""
+        """Every mount that is alive or still in the tree, by mountpoint, which is where it is now;
+        others are forgotten."""
         found = []
-        for record in self._records():
-            if record.is_alive() or is_mounted(Path(record.mountpoint)):
-                found.append(record)
+        for record, place in self._placed():
+            if record.is_alive() or place is not None:
+                found.append(record if place is None else replace(record, mountpoint=str(place)))
             else:
                 self.remove(Path(record.mountpoint))
         return sorted(found, key=lambda record: record.mountpoint)
+
+    def find(self, place: Path) -> MountRecord | None:
+        """The record of the mount that is at a place, or else of the one that was; as it is
+        stored."""
+        placed = self._placed()
+        for record, now in placed:
+            if now == place:
+                return record
+        for record, _ in placed:
+            if str(place) in (record.mountpoint, record.first_mountpoint):
+                return record
+        return None
+
+    def remove_own(self, record: MountRecord) -> None:
+        """Forget a mount of this process, unless another has taken its place (it was detached, but
+        in use)."""
+        found = self.load(Path(record.mountpoint))
+        if found is not None and (found.pid, found.pid_started) == (record.pid, record.pid_started):
+            self.remove(Path(record.mountpoint))
 
     @contextmanager
     def claimed(self, mountpoint: Path) -> Iterator[Callable[[], None]]:
@@ -93,33 +146,52 @@ class MountRecords:
             yield partial(flock, lock, LOCK_UN)
             flock(lock, LOCK_UN)
 
-    def _records(self) -> Iterator[MountRecord]:
-        for path in sorted(self._folder.glob("*.json")):
-            record = _parse(path)
-            if record is not None:
-                yield record
+    def _placed(self) -> list[tuple[MountRecord, Path | None]]:
+        """Every record with the place of its mount."""
+        records = [_parse(path) for path in sorted(self._folder.glob("*.json"))]
+        known = [record for record in records if record is not None]
+        # The kernel uses the number of a mount that is gone again: a dead one has no claim to it.
+        living = {record.device for record in known if record.is_alive()}
+        return [
+            (record, record.place() if record.is_alive() or record.device not in living else None)
+            for record in known
+        ]
 
     def _path(self, mountpoint: Path) -> Path:
         return self._folder / f"{mount_id(mountpoint)}.json"
 
 
-def unmount(records: MountRecords, mountpoint: Path) -> None:
-    """End the process behind a mount and wait until both are gone, at most 6 s.
+def unmount(records: MountRecords, mountpoint: Path) -> Path:
+    """End the process behind a mount and wait until both are gone, at most 6 s. The mountpoint may
+    be named as it is now or as it was when it was mounted; returned is where it was last.
 
     Raises StoreError where nothing is mounted, or it does not end.
     """
     place = real_place(mountpoint)
-    record = records.load(place)
+    record = records.find(place)
+    here = place if record is None else record.place() or place
     if record is not None and record.is_alive():
         with suppress(ProcessLookupError):
             os.kill(record.pid, signal.SIGTERM)
         _wait_for_end(record)
-    elif not is_mounted(place):
-        raise StoreError(f"no revision is mounted on {place}; revfs mounts lists those that are")
+    elif not is_mounted(here):
+        raise StoreError(_why_nothing(place))
     # Still there where its process was killed, before or just now.
-    if is_mounted(place):
-        detach(place)
-    records.remove(place)
+    left = here if record is None else record.place()
+    if left is not None and is_mounted(left):
+        detach(left)
+    if record is not None:
+        records.remove_own(record)
+    return here
+
+
+def _why_nothing(place: Path) -> str:
+    above = [found.place for found in mounted_revisions() if place.is_relative_to(found.place)]
+    if above:
+        return f"{place} is a folder of the mount on {above[-1]}; revfs unmount {above[-1]} ends it"
+    if any(str(place) == other for other, _ in mounted_file_systems()):
+        return f"no revision is mounted on {place}, but another file system; umount takes it down"
+    return f"no revision is mounted on {place}; revfs mounts lists those that are"
 
 
 def _wait_for_end(record: MountRecord) -> None:
@@ -148,6 +220,12 @@ def process_start(pid: int) -> int | None:
 def _parse(path: Path) -> MountRecord | None:
     try:
         values = json.loads(path.read_text())
-        return MountRecord(**{field.name: values[field.name] for field in fields(MountRecord)})
+        # What an older version did not write has its default.
+        names = [
+            field.name
+            for field in fields(MountRecord)
+            if field.name in values or field.default is MISSING
+        ]
+        return MountRecord(**{name: values[name] for name in names})
     except (OSError, ValueError, KeyError, TypeError):
         return None

@@ -7,29 +7,28 @@ import resource
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
 
 import trio
 
-from store.concurrency import GIT_READS
 from store.errors import StoreError
-from store.git import Revision
+from store.ids import GitId
 from store.opening import LocalStore, Reading, open_reading
 from store.plain_files import PlainFiles
 from vfs.daemon import Ready
 from vfs.filesystem import RevisionFilesystem
 from vfs.fuse import Mount, Ownership, RevisionOperations
-from vfs.mount_records import MountRecord, process_start
+from vfs.keeping import Kept, keep_mount
 from vfs.mount_request import MountRequest
-from vfs.mountpoints import remove_default_mountpoint
-from vfs.tree import RevisionTree
+from vfs.mountpoints import detach, device_at, place_of, remove_default_mountpoint
+from vfs.shown import Shown, open_shown
 
 log = logging.getLogger(__name__)
 
 _GRACE_SECONDS = 5.0
 _M_ARENA_MAX = -8
 _MOST_ARENAS = 2
-_RECORD_SECONDS = 1.0
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
@@ -40,47 +39,45 @@ def serve_mount(request: MountRequest, ready: Ready) -> None:
     _share_arenas()
     try:
         with LocalStore(request.settings, to_write=False) as local:
-            revision = local.repository.resolve(request.revision)
-            trio.run(_serve, request, local, revision, ready)
+            trio.run(_serve, request, local, open_shown(request, local), ready)
     finally:
         remove_default_mountpoint(request.settings.paths, request.mountpoint)
 
 
-async def _serve(
-    request: MountRequest, local: LocalStore, revision: Revision, ready: Ready
-) -> None:
-    async with _signals() as told_to_end, open_reading(local, revision.commit) as reading:
+async def _serve(request: MountRequest, local: LocalStore, shown: Shown, ready: Ready) -> None:
+    async with _signals() as told_to_end, open_reading(local, shown.reading_commit) as reading:
         filesystem = RevisionFilesystem(
-            RevisionTree(local.directories, revision.tree),
+            shown.tree,
             reading.contents,
             PlainFiles(local.repository, request.settings.cache_directory),
             request.settings.timeout_seconds,
         )
-        operations = RevisionOperations(
-            filesystem, Ownership(os.getuid(), os.getgid(), revision.time_seconds)
-        )
+        operations = RevisionOperations(filesystem, Ownership(os.getuid(), os.getgid()))
         mount = Mount(
-            operations, request.mountpoint, revision.text, allow_other=request.allow_other
+            operations, request.mountpoint, request.label, allow_other=request.allow_other
         )
+        device = device_at(request.mountpoint) or ""
         try:
-            await _serve_mounted(
-                _Serving(request, local, revision, reading, filesystem, told_to_end), mount, ready
-            )
+            kept = Kept(request, local, shown, reading, device)
+            await _serve_mounted(kept, mount, filesystem, told_to_end, ready)
         finally:
-            mount.close()
-            log.info("unmounted %s", request.mountpoint)
+            _take_down(mount, request.mountpoint, device)
 
 
-@dataclass(frozen=True, slots=True)
-class _Serving:
-    """The parts of a mount that is being served."""
-
-    request: MountRequest
-    local: LocalStore
-    revision: Revision
-    reading: Reading
-    filesystem: RevisionFilesystem
-    told_to_end: trio.Event
+def _take_down(mount: Mount, mountpoint: Path, device: str) -> None:
+    """Unmount wherever the mount is by now: somebody may have moved the folder that it is in, and
+    another mount may be at its old place."""
+    place = place_of(device, mountpoint)
+    if place is not None and place != mountpoint:
+        try:
+            detach(place)
+        except StoreError as error:
+            log.warning("%s", error)
+    mount.close(unmount=place == mountpoint)
+    if place is None:
+        log.info("%s was unmounted from outside", mountpoint)
+    else:
+        log.info("unmounted %s", place)
 
 
 @asynccontextmanager
@@ -102,7 +99,13 @@ async def _signals() -> AsyncIterator[trio.Event]:
         nursery.cancel_scope.cancel()
 
 
-async def _serve_mounted(serving: _Serving, mount: Mount, ready: Ready) -> None:
+async def _serve_mounted(
+    kept: Kept,
+    mount: Mount,
+    filesystem: RevisionFilesystem,
+    told_to_end: trio.Event,
+    ready: Ready,
+) -> None:
     """Serve until the first of: a signal with its grace, an unmount from outside."""
     async with trio.open_nursery() as nursery:
 
@@ -111,81 +114,33 @@ async def _serve_mounted(serving: _Serving, mount: Mount, ready: Ready) -> None:
             nursery.cancel_scope.cancel()
 
         async def end_on_signal() -> None:
-            await serving.told_to_end.wait()
+            await told_to_end.wait()
             with trio.move_on_after(_GRACE_SECONDS):
-                await serving.filesystem.finish_reads()
+                await filesystem.finish_reads()
 
-        async def keep_record() -> None:
-            await _keep_record(serving, ready)
+        async def moved(commit: GitId) -> None:
+            nursery.start_soon(_learn, partial(_fetch_indexes, kept.reading, commit))
 
         nursery.start_soon(first_to_end, mount.serve)
         nursery.start_soon(first_to_end, end_on_signal)
-        nursery.start_soon(keep_record)
-        nursery.start_soon(_learn_commit, serving.reading)
+        nursery.start_soon(keep_mount, kept, ready)
+        nursery.start_soon(_learn, kept.reading.source.learn_commit)
+        nursery.start_soon(kept.shown.keep_up, moved)
 
 
-async def _learn_commit(reading: Reading) -> None:
+async def _learn(work: Callable[[], Awaitable[None]]) -> None:
     """Have the index at hand before the first read, which says what is wrong if something is."""
     try:
-        await reading.source.learn_commit()
+        await work()
     except StoreError as error:
         log.debug("the remote was not asked ahead of the first read: %s", error)
     except Exception:
         log.exception("asking the remote ahead of the first read failed as it should not")
 
 
-async def _keep_record(serving: _Serving, ready: Ready) -> None:
-    """Say that the mount answers, and how much it has fetched, for as long as it lasts."""
-    mountpoint = serving.request.mountpoint
-    # In a thread: the answer comes from this very loop.
-    await trio.to_thread.run_sync(os.stat, mountpoint, abandon_on_cancel=True)
-    records = serving.request.records
-    record = _record(serving)
-    records.write(record)
-    log.info("mounted %s (%s) on %s", record.revision, record.commit, mountpoint)
-    ready()
-    try:
-        while True:
-            await trio.sleep(_RECORD_SECONDS)
-            # A full disk must not end the mount for the sake of a counter or a hint.
-            with suppress(OSError, StoreError):
-                fetched = _fetched_bytes(serving.reading)
-                if fetched != record.fetched_bytes:
-                    record = replace(record, fetched_bytes=fetched, store=_store_of(serving))
-                    records.write(record)
-                await trio.to_thread.run_sync(serving.local.directories.save, limiter=GIT_READS)
-    finally:
-        found = records.load(mountpoint)
-        if found is not None and found.pid == record.pid:
-            # Else it is that of a mount that took the place of this one, detached but in use.
-            records.remove(mountpoint)
-
-
-def _record(serving: _Serving) -> MountRecord:
-    started = process_start(os.getpid())
-    if started is None:
-        raise StoreError("/proc is not mounted, without which a mount cannot be found again")
-    return MountRecord(
-        mountpoint=str(serving.request.mountpoint),
-        revision=serving.revision.text,
-        commit=serving.revision.commit,
-        git_dir=str(serving.request.settings.paths.git_dir),
-        repository=serving.request.settings.repository_id or "",
-        store=_store_of(serving),
-        cache_directory=str(serving.request.settings.cache_directory),
-        pid=os.getpid(),
-        pid_started=started,
-        log=str(serving.request.log),
-        fetched_bytes=_fetched_bytes(serving.reading),
-    )
-
-
-def _store_of(serving: _Serving) -> str:
-    return serving.local.load_store_id() or ""
-
-
-def _fetched_bytes(reading: Reading) -> int:
-    return 0 if reading.remote is None else reading.remote.fetcher.fetched_bytes
+async def _fetch_indexes(reading: Reading, commit: GitId) -> None:
+    if reading.remote is not None and not reading.remote.catalog.knows_commit(commit):
+        await reading.remote.catalog.fetch_commit_indexes(commit)
 
 
 def _raise_file_limit() -> None:

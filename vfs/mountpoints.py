@@ -2,8 +2,10 @@
 
 import errno
 import os
+import re
 import subprocess
 from pathlib import Path
+from typing import NamedTuple
 
 from store.errors import PathRefused, StoreError
 from store.git_command import RepositoryPaths
@@ -21,6 +23,50 @@ def real_place(mountpoint: Path) -> Path:
 def is_mounted(mountpoint: Path) -> bool:
     """Whether a revision is mounted there, alive or dead. Never touches the mount itself."""
     return (str(mountpoint), MOUNT_TYPE) in mounted_file_systems()
+
+
+class MountedRevision(NamedTuple):
+    """A line of the kernel's table of mounts: where, and the number that the kernel knows the mount
+    by for as long as it lasts, whatever becomes of the folders above it."""
+
+    place: Path
+    device: str
+
+
+def mounted_revisions() -> list[MountedRevision]:
+    """Every mount of ours that this process sees, whole ones only, in the order of mounting."""
+    try:
+        lines = Path("/proc/self/mountinfo").read_bytes().split(b"\n")
+    except OSError:
+        return []
+    found = []
+    for line in lines:
+        # proc(5): id, parent, device, root, mountpoint, options, optional fields, " - ", type.
+        before, _, after = line.partition(b" - ")
+        if after.split(b" ")[0] == os.fsencode(MOUNT_TYPE):
+            _, _, device, root, place, *_ = before.split(b" ")
+            if root == b"/":
+                found.append(MountedRevision(Path(_unescape(place)), device.decode()))
+    return found
+
+
+def device_at(mountpoint: Path) -> str | None:
+    """The kernel's number for the revision that is mounted there."""
+    found = [mounted.device for mounted in mounted_revisions() if mounted.place == mountpoint]
+    return found[-1] if found else None
+
+
+def place_of(device: str, expected: Path) -> Path | None:
+    """Where the mount of that number is now: at `expected`, if it is there too. None where it is
+    nowhere."""
+    places = [mounted.place for mounted in mounted_revisions() if mounted.device == device]
+    if expected in places:
+        return expected
+    return places[0] if places else None
+
+
+def _unescape(text: bytes) -> str:
+    return os.fsdecode(re.sub(rb"\\([0-7]{3})", lambda code: bytes([int(code[1], 8)]), text))
 
 
 def is_dead(mountpoint: Path) -> bool:
@@ -81,8 +127,10 @@ def default_mountpoint(paths: RepositoryPaths, revision: str) -> Path:
     Raises PathRefused in a bare repository, and where the folder would be made beyond a link.
     """
     if paths.work_tree is None:
-        raise PathRefused("a bare repository has no work tree: name a mountpoint")
-    name = revision.replace("/", "-").lstrip(".-") or "revision"
+        raise PathRefused(
+            "the repository has no work tree to mount in: name a mountpoint, an empty folder"
+        )
+    name = re.sub("[/:]", "-", revision).lstrip(".-") or "revision"
     place = paths.work_tree / "mnt" / name
     for folder in (place.parent, place):
         # A commit can hold a link, which must not say where things are made.

@@ -30,6 +30,7 @@ from vfs.tree import RevisionTree
 ROOT_TREE, SUB_TREE = bytes([1]) * 20, bytes([2]) * 20
 CONTENT = bytes(range(200))
 TIMEOUT_SECONDS = 3.0
+TIME_SECONDS = 1_700_000_000
 
 
 def entry(name: bytes, kind: Kind, size: int, raw: bytes) -> Entry:
@@ -83,11 +84,11 @@ class Contents:
 class Parts:
     """A file system and what it is made of."""
 
-    def __init__(self) -> None:
+    def __init__(self, time_seconds: int = TIME_SECONDS) -> None:
         self.loader = Loader()
         self.contents = Contents()
         self.filesystem = RevisionFilesystem(
-            RevisionTree(self.loader, ROOT_TREE),  # type: ignore[arg-type]
+            RevisionTree(self.loader, ROOT_TREE, time_seconds),  # type: ignore[arg-type]
             self.contents,  # type: ignore[arg-type]
             self.contents,  # type: ignore[arg-type]
             TIMEOUT_SECONDS,
@@ -136,7 +137,7 @@ async def test_what_is_asked_of_the_wrong_kind_of_node_is_refused(parts: Parts) 
     with pytest.raises(NotADirectory):
         await filesystem.lookup(file, b"x")
     with pytest.raises(NotADirectory):
-        await filesystem.check_directory(file)
+        await filesystem.open_directory(file)
     with pytest.raises(IsADirectory):
         await filesystem.check_file(sub)
     with pytest.raises(NotASymlink):
@@ -145,12 +146,12 @@ async def test_what_is_asked_of_the_wrong_kind_of_node_is_refused(parts: Parts) 
 
 
 def test_modes_are_those_of_a_read_only_folder() -> None:
-    modes = {kind: attributes_of(7, entry(b"n", kind, 513, b"x")).mode for kind in Kind}
+    modes = {kind: attributes_of(7, entry(b"n", kind, 513, b"x"), 0).mode for kind in Kind}
     assert modes[Kind.FOLDER] == modes[Kind.SUBMODULE] == 0o040555
     assert modes[Kind.TRACKED] == modes[Kind.PLAIN] == 0o100444
     assert modes[Kind.TRACKED_EXECUTABLE] == modes[Kind.PLAIN_EXECUTABLE] == 0o100555
     assert modes[Kind.SYMLINK] == 0o120777
-    assert attributes_of(7, entry(b"n", Kind.PLAIN, 513, b"x")).blocks == 2
+    assert attributes_of(7, entry(b"n", Kind.PLAIN, 513, b"x"), 0).blocks == 2
 
 
 @pytest.mark.virtual_clock
@@ -217,7 +218,7 @@ async def test_a_broken_folder_fails_alone(parts: Parts) -> None:
     sub = await parts.inode(b"sub")
     parts.loader.broken.add(SUB_TREE)
     with pytest.raises(GitError):
-        await parts.filesystem.check_directory(sub)
+        await parts.filesystem.open_directory(sub)
     assert (await parts.filesystem.get_attributes(sub)).mode == 0o040555
     assert len(await names_from(parts, ROOT_INODE, 0)) == 6
 
@@ -251,7 +252,7 @@ REFUSING_HANDLERS = {"flush", "access", "getxattr", "listxattr"}
 
 def failing(error: Exception) -> RevisionOperations:
     filesystem = FailingFilesystem(error)
-    return RevisionOperations(filesystem, Ownership(1, 2, 3))  # type: ignore[arg-type]
+    return RevisionOperations(filesystem, Ownership(1, 2))  # type: ignore[arg-type]
 
 
 def test_every_handler_is_known_here() -> None:
@@ -310,7 +311,7 @@ async def test_cancelling_passes_through_every_handler(name: str) -> None:
 
     operations = RevisionOperations(
         Waiting(RuntimeError()),  # type: ignore[arg-type]
-        Ownership(1, 2, 3),
+        Ownership(1, 2),
     )
     with trio.move_on_after(0) as scope:
         await getattr(operations, name)(*HANDLERS[name])
@@ -332,8 +333,9 @@ async def test_what_is_answered_enosys_is_never_asked_again() -> None:
 
 
 @pytest.mark.parametrize("seconds", [0, 1_700_000_000, -1, 2**40, -(2**40), 2**62])
-async def test_any_commit_time_that_git_can_hold_can_be_shown(parts: Parts, seconds: int) -> None:
-    operations = RevisionOperations(parts.filesystem, Ownership(1, 2, seconds))
+async def test_any_commit_time_that_git_can_hold_can_be_shown(seconds: int) -> None:
+    parts = Parts(seconds)
+    operations = RevisionOperations(parts.filesystem, Ownership(1, 2))
     inode = await parts.inode(b"file")
     shown = await operations.getattr(inode, None)  # type: ignore[arg-type]
     assert shown.st_mtime_ns == shown.st_ctime_ns == shown.st_atime_ns == seconds * 10**9

@@ -67,7 +67,8 @@ def test_every_folder_has_a_number_of_its_own_that_leads_back_to_it(shape: list[
             place = numbers.place(first + rank)
             assert above is not None
             assert place is not None
-            assert place == (tree_of(number, entry), EntryNumber(number, entry), above.depth + 1)
+            parent = EntryNumber(number, entry)
+            assert place == (tree_of(number, entry), parent, above.depth + 1, ROOT_DIRECTORY)
             seen.add(first + rank)
     assert seen == set(range(ROOT_DIRECTORY, len(numbers)))
 

@@ -43,7 +43,7 @@ def make_tree(top: Path, tmp_path: Path) -> Iterator[MakeTree]:
         subprocess.run(["git", "-C", top, "commit", "-qm", "x", "--allow-empty"], check=True)
         repository = GitRepository(find_repository(top))
         repositories.append(repository)
-        return RevisionTree(DirectoryLoader(repository, index), repository.resolve("HEAD").tree)
+        return RevisionTree(DirectoryLoader(repository, index), repository.resolve("HEAD").tree, 0)
 
     yield make
     for repository in repositories:
@@ -59,8 +59,7 @@ async def walk(tree: RevisionTree, number: int = ROOT_DIRECTORY) -> dict[bytes, 
         inode = inode_of(number, entry_number)
         found[await tree.load_path(inode)] = inode
         if entry.kind == Kind.FOLDER:
-            below, _ = await tree.load_directory_of(inode)
-            found |= await walk(tree, below)
+            found |= await walk(tree, (await tree.load_folder(inode)).number)
     return found
 
 
@@ -88,7 +87,7 @@ async def test_the_parent_of_a_directory_is_the_folder_that_it_is_in(make_tree: 
     found = await walk(tree)
     for path, inode in found.items():
         if (await tree.load_entry(inode)).kind == Kind.FOLDER:
-            number, _ = await tree.load_directory_of(inode)
+            number = (await tree.load_folder(inode)).number
             parent = found[path.rpartition(b"/")[0]] if b"/" in path else ROOT_INODE
             assert tree.get_parent_inode(number) == parent
     assert tree.get_parent_inode(ROOT_DIRECTORY) == ROOT_INODE
@@ -101,15 +100,17 @@ async def test_numbers_that_were_never_given_out_are_stale(make_tree: MakeTree) 
     for inode in (0, 2, 1 << 32, inode_of(1, 99), inode_of(99, 0), (1 << 64) - 1):
         with pytest.raises(StaleInode):
             await tree.load_entry(inode)
+    # (1 << 32 is the handle of the root.)
+    for inode in (0, 2, inode_of(1, 99), inode_of(99, 0), 99 << 32, (1 << 64) - 1):
         with pytest.raises(StaleInode):
-            await tree.load_directory_of(inode)
+            await tree.load_folder(inode)
 
 
 async def test_a_file_is_no_directory(make_tree: MakeTree) -> None:
     tree = make_tree()
     found = await walk(tree)
     with pytest.raises(NotADirectory):
-        await tree.load_directory_of(found[b"five"])
+        await tree.load_folder(found[b"five"])
 
 
 async def test_a_submodule_is_an_empty_folder(make_tree: MakeTree, top: Path) -> None:
@@ -123,9 +124,9 @@ async def test_a_submodule_is_an_empty_folder(make_tree: MakeTree, top: Path) ->
     directory = await tree.load_directory(ROOT_DIRECTORY)
     number = directory.number_of(b"b-module")
     assert number is not None
-    below, empty = await tree.load_directory_of(inode_of(ROOT_DIRECTORY, number))
-    assert len(empty) == 0
-    assert tree.get_parent_inode(below) == ROOT_INODE
+    empty = await tree.load_folder(inode_of(ROOT_DIRECTORY, number))
+    assert len(empty.listed) == 0
+    assert tree.get_parent_inode(empty.number) == ROOT_INODE
     # The folders around it keep their own.
     assert (await walk(tree)).keys() >= {b"a/b/two", b"c/four", b"d/e/f/six"}
 
@@ -148,12 +149,12 @@ async def test_folders_nested_too_deeply_are_refused_and_those_above_served(
         ["git", "-C", top, "write-tree"], check=True, capture_output=True, text=True
     ).stdout.strip()
     made = make_tree()
-    deep = RevisionTree(made._loader, bytes.fromhex(tree))
+    deep = RevisionTree(made._loader, bytes.fromhex(tree), 0)
     inode = ROOT_INODE
     for _ in range(MAX_DEPTH):
-        number, directory = await deep.load_directory_of(inode)
-        entry = directory.number_of(b"n")
+        folder = await deep.load_folder(inode)
+        entry = folder.number_of(b"n")
         assert entry is not None
-        inode = inode_of(number, entry)
+        inode = inode_of(folder.number, entry)
     with pytest.raises(GitError, match="too deeply"):
-        await deep.load_directory_of(inode)
+        await deep.load_folder(inode)
