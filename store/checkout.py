@@ -17,26 +17,22 @@ from typing import NamedTuple
 
 import trio
 
-from store.chunk_source import ChunkSource
 from store.contents import ContentReader
 from store.directories import Entry, Kind
 from store.errors import PathNotFound, PathRefused, StoreError, leaves_of
-from store.file_proofs import file_holds
-from store.git import GitRepository, blob_id
-from store.git_index import MODE_EXECUTABLE, MODE_FILE, IndexChange, IndexedBlob
+from store.git import blob_id
+from store.git_index import MODE_EXECUTABLE, IndexedBlob
 from store.materialise import Failure, FileItem, FileWriter, batch_bytes, is_of_the_remote
 from store.opening import LocalStore, Reading, WrapRemote, open_reading, unwrapped
 from store.pointer import MAX_POINTER_BYTES, Pointer, parse_pointer
 from store.progress import ByteProgress
 from store.shown_names import escape_name
-from store.stat_cache import same_file_state
-from store.target_folder import FolderCursor, TargetFolder, load_file, open_file
+from store.target_folder import FolderCursor, TargetFolder, load_file
 from store.walk import Argument
-from store.work_tree import Placed, Placing, WorkTreeTarget, WorkTreeWriter
+from store.work_tree import Placing, WorkTreeTarget, WorkTreeWriter
+from store.work_tree_files import FILE_MODES, is_small_blob, local_source, take_up
 
 log = logging.getLogger(__name__)
-
-FILE_MODES = (MODE_FILE, MODE_EXECUTABLE)
 
 
 class PointerFile(NamedTuple):
@@ -179,9 +175,9 @@ class _Checkout:
         repository = self._local.repository
         commit = repository.resolve("HEAD").commit if repository.head_exists() else None
         async with open_reading(self._local, commit, wrap_remote) as reading:
-            with closing(_local_source(self._local, reading)) as source:
+            with closing(local_source(self._local, reading)) as source:
                 here = ContentReader(source)
-                await self._take_up(here)
+                await take_up(self._local, self._writer, here)
                 files, absent = await _split(self._plan.files, here)
                 if fetch:
                     files += await self._known(reading, absent)
@@ -227,25 +223,10 @@ class _Checkout:
             blob=file.indexed.blob,
             mode=file.indexed.mode,
             pointer=file.pointer,
-            is_expected=partial(is_blob, file.indexed.blob),
+            is_expected=partial(is_small_blob, file.indexed.blob),
             permissions=file.permissions,
         )
         return WorkTreeTarget(self._writer, placing)
-
-    async def _take_up(self, contents: ContentReader) -> None:
-        """Have the index learn of what a run that was killed has put in place."""
-        if not self._writer.interrupted:
-            return
-        entries = self._local.repository.index.load_entries()
-        for path in dict.fromkeys(self._writer.interrupted):
-            entry = entries.get(path)
-            pointer = None if entry is None else load_pointer(self._local.repository, entry)
-            if entry is None or pointer is None:
-                continue
-            status = await _proven_stat(self._writer.tree, path, pointer, contents)
-            if status is not None:
-                change = IndexChange(path, entry.mode, entry.blob, status)
-                self._writer.note_placed(Placed(change, pointer))
 
 
 class _Guarded:
@@ -268,26 +249,6 @@ class _Guarded:
             raise
 
 
-def is_blob(blob: bytes, folder: int, name: bytes) -> bool:
-    """Whether a name in an open folder is a pointer's text with that git id."""
-    text = load_file(folder, name, MAX_POINTER_BYTES)
-    return text is not None and blob_id(text) == blob
-
-
-def load_pointer(repository: GitRepository, entry: IndexedBlob) -> Pointer | None:
-    """The pointer that an entry of git's index stands for; None for one of any other kind. Raises
-    GitError."""
-    if entry.mode not in FILE_MODES or repository.load_blob_size(entry.blob) > MAX_POINTER_BYTES:
-        return None
-    return parse_pointer(repository.load_blob(entry.blob))
-
-
-def _local_source(local: LocalStore, reading: Reading) -> ChunkSource:
-    """Chunks that can be read without a network."""
-    catalog = None if reading.remote is None else reading.remote.catalog
-    return ChunkSource(local.sources, catalog, None, None)
-
-
 async def _split(
     files: Sequence[PointerFile], here: ContentReader
 ) -> tuple[list[PointerFile], list[PointerFile]]:
@@ -297,28 +258,6 @@ async def _split(
     for file in files:
         (present if await here.is_here(file.pointer) else absent).append(file)
     return present, absent
-
-
-async def _proven_stat(
-    tree: TargetFolder, path: bytes, pointer: Pointer, contents: ContentReader
-) -> os.stat_result | None:
-    """The stat of a file of the work tree that holds the content of a pointer; None for any other,
-    and for one of which it cannot be told."""
-    folder, name = os.path.split(path)
-    try:
-        with tree.opened(folder) as above:
-            descriptor = open_file(above, name)
-        try:
-            status = os.fstat(descriptor)
-            if not stat.S_ISREG(status.st_mode):
-                return None
-            holds = await file_holds(descriptor, pointer, contents)
-            return status if holds and same_file_state(status, os.fstat(descriptor)) else None
-        finally:
-            os.close(descriptor)
-    except (OSError, StoreError) as error:
-        log.debug("%s is left to git: %s", escape_name(path), error)
-        return None
 
 
 def _item(file: PointerFile) -> FileItem:
