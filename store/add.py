@@ -1,36 +1,35 @@
-"""`add`: files of the work tree become staged packs, pointers in git's objects, entries in its
-index.
+"""`add`: files become staged packs, pointers in git's objects, entries in its index.
 
 In this order: packs (synced), blobs, `.gitattributes`, index. Whatever stops the work before the
-last step leaves git's index as it was.
+last step leaves git's index as it was. Here belong the plan, however it was made, and what it does;
+`plan_add` makes one for files where they stand in the work tree.
 """
 
 import os
-import shutil
 import stat
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from store.chunk_list import encode_chunk_list
+from store.attributes_file import AttributesFile
 from store.chunking import ChunkingParameters
-from store.codec import compress_chunk
-from store.errors import PathNotFound, PathRefused
+from store.errors import PathNotFound, PathRefused, StoreError
 from store.git import GitRepository, blob_id
-from store.git_index import MODE_FILE, IndexChange, mode_of
-from store.ids import ChunkId, chunk_id
-from store.pack_sink import PackSink
-from store.packs import PackKind
-from store.pointer import Pointer
+from store.git_index import IndexChange, IndexedBlob, mode_of
+from store.ignore_rules import NOTHING_IGNORED, Ignored, load_ignored, require_not_ignored
+from store.pieces import IsKnown
+from store.pointer import MAX_POINTER_BYTES, Pointer, parse_pointer
 from store.progress import ByteProgress
-from store.read_files import FileEnd, FileReader, Piece
+from store.read_files import read_small
 from store.shown_names import escape_name
+from store.stage_files import FileStager, require_known_pointer
 from store.staging import Staging
+from store.standing_files import take_away
 from store.stat_cache import StatCache, same_file_state
-from store.tracked_patterns import ATTRIBUTES_FILE, Target, add_patterns
-from store.walk import Argument, FoundFile, resolve_arguments, walk
+from store.tracked_patterns import Target, add_patterns
+from store.walk import Argument, FoundFile, Refuse, raise_refusal, resolve_arguments, walk
 
 # Files are stamped from a clock that lags by up to a tick of 10 ms.
 _CLOCK_GRAIN_SECONDS = 0.02
@@ -45,7 +44,12 @@ class AddContext:
     staging: Staging
     stat_cache: StatCache
     chunking: ChunkingParameters
-    is_known: Callable[[ChunkId], bool]
+    is_known: IsKnown
+
+    @property
+    def top(self) -> bytes:
+        """The top of the work tree."""
+        return os.fsencode(self.work_tree)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,136 +64,221 @@ class AddSummary:
 
 
 @dataclass(frozen=True, slots=True)
-class AddPlan:
-    """What is to be done: files to read, files whose pointer is known from their stat, symbolic
-    links, index entries whose file is gone, and the paths to mark in `.gitattributes`."""
+class SortedFiles:
+    """Files to read, files whose pointer is known from their stat, and symbolic links."""
 
-    context: AddContext
     to_read: tuple[FoundFile, ...]
     unchanged: tuple[tuple[FoundFile, Pointer], ...]
     links: tuple[FoundFile, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Elsewhere:
+    """What an add of data from outside the work tree has besides: the path that the data is to have
+    in git's index; files of the work tree below it to take away; and, in a clone without an index
+    yet, what the index is to begin with."""
+
+    target: bytes
+    standing: tuple[bytes, ...]
+    first_entries: tuple[IndexChange, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class AddPlan:
+    """What is to be done: with the files that were found, the index entries whose file is gone, and
+    the paths to mark in `.gitattributes`.
+
+    `refused` is empty but where a plan was asked for that goes on after what cannot be added; such
+    a plan is for showing.
+    """
+
+    context: AddContext
+    files: SortedFiles
     gone: tuple[bytes, ...]
     targets: tuple[Target, ...]
-    # path → blob, as git's index has it before.
-    indexed: Mapping[bytes, bytes]
+    # What git's index has before.
+    indexed: Mapping[bytes, IndexedBlob]
+    ignored: Ignored = NOTHING_IGNORED
+    refused: tuple[StoreError, ...] = ()
+    # None where the files stand in the work tree.
+    elsewhere: Elsewhere | None = None
 
     @property
     def bytes_to_read(self) -> int:
         """The sizes of all files to read."""
-        return sum(file.status.st_size for file in self.to_read)
+        return sum(file.status.st_size for file in self.files.to_read)
+
+    def load_refused(self) -> list[StoreError]:
+        """Why files cannot be added, also those that only their content tells; reads what is small
+        enough to be the text of a pointer."""
+        refused = list(self.refused)
+        for file in self.files.to_read:
+            if 0 < file.status.st_size <= MAX_POINTER_BYTES:
+                try:
+                    content = read_small(file)
+                    if parse_pointer(content) is not None:
+                        require_known_pointer(file, content, self.indexed)
+                except StoreError as error:
+                    refused.append(error)
+        return refused
 
     def execute(self, progress: ByteProgress, jobs: int) -> AddSummary:
         """Do it. Raises StoreError naming the file at fault; git's index is then as it was."""
-        reading = _Reading(self.context, self.indexed, progress)
-        reading.read(self.to_read, jobs)
-        self._write(reading.pointers)
+        if self.refused:
+            raise self.refused[0]
+        context = self.context
+        stager = FileStager(context.staging, context.is_known, self.indexed, progress)
+        stager.read(self.files.to_read, context.chunking, jobs)
+        context.stat_cache.keep([(file.place, file.status, p) for file, p in stager.pointers])
+        self._write(stager.contents)
         return AddSummary(
-            added=len(self.to_read) + len(self.links),
-            unchanged=len(self.unchanged),
+            added=len(self.files.to_read) + len(self.files.links),
+            unchanged=len(self.files.unchanged),
             removed=len(self.gone),
             read_bytes=self.bytes_to_read,
-            staged_bytes=reading.staged_bytes,
+            staged_bytes=stager.staged_bytes,
         )
 
     def _write(self, read: Sequence[tuple[FoundFile, bytes]]) -> None:
-        top = os.fsencode(self.context.work_tree)
-        contents = {file.path: (file.status, content) for file, content in read}
-        contents |= {file.path: (file.status, p.to_bytes()) for file, p in self.unchanged}
-        contents |= {file.path: (file.status, _read_link(top, file)) for file in self.links}
-        changes = [
-            IndexChange(path, mode_of(status), blob_id(content), status)
-            for path, (status, content) in contents.items()
+        contents = [
+            *read,
+            *((file, pointer.to_bytes()) for file, pointer in self.files.unchanged),
+            *((file, _read_link(file)) for file in self.files.links),
         ]
-        wanted = {change.blob for change in changes} - set(self.indexed.values())
-        new = {blob_id(content): content for _, content in contents.values()}
-        self.context.repository.write_blobs([new[blob] for blob in sorted(wanted)])
-        with _put_back_on_error(self._attributes, self.context.repository.paths.git_dir):
-            changes += self._write_attributes()
-            settled = wait_for_git(top, changes)
-            self.context.repository.index.write(settled, self.gone)
+        self._write_blobs(contents)
+        changes = [self._change(file, content) for file, content in contents]
+        attributes = AttributesFile(self.context.repository, self.context.work_tree, self.indexed)
+        with attributes.rewritten(lambda text: add_patterns(text, self.targets)) as staged:
+            if self.elsewhere is None:
+                changes = wait_for_git(self.context.top, [*changes, *staged])
+                self.context.repository.index.write(changes, self.gone)
+            else:
+                self._write_elsewhere(self.elsewhere, [*changes, *staged])
 
-    @property
-    def _attributes(self) -> Path:
-        return self.context.work_tree / os.fsdecode(ATTRIBUTES_FILE)
+    def _write_blobs(self, contents: Sequence[tuple[FoundFile, bytes]]) -> None:
+        there = {entry.blob for entry in self.indexed.values()}
+        new = {blob_id(content): content for _, content in contents}
+        self.context.repository.write_blobs([new[blob] for blob in sorted(new.keys() - there)])
 
-    def _write_attributes(self) -> list[IndexChange]:
-        """Mark the targets, and have the file staged with the rest."""
-        path = self._attributes
-        if path.is_symlink():
-            raise PathRefused(".gitattributes is a symbolic link, which git does not read either")
-        existing = path.read_bytes() if path.exists() else b""
-        text = add_patterns(existing, self.targets)
-        if not text:
-            return []
-        if text != existing:
-            _replace_file(path, text, self.context.repository.paths.git_dir)
-        (blob,) = self.context.repository.write_blobs([text])
-        return [IndexChange(ATTRIBUTES_FILE, MODE_FILE, blob, path.lstat())]
+    def _change(self, file: FoundFile, content: bytes) -> IndexChange:
+        skipped = self.elsewhere is not None
+        status = None if skipped else file.status
+        return IndexChange(file.path, mode_of(file.status), blob_id(content), status, skipped)
+
+    def _write_elsewhere(self, elsewhere: Elsewhere, changes: Sequence[IndexChange]) -> None:
+        index = self.context.repository.index
+        if elsewhere.standing:
+            # First not missed by git, then gone: whatever stops the work in between, no file is
+            # there that git would call deleted or changed.
+            index.write([_skipped(path, self.indexed[path]) for path in elsewhere.standing])
+            take_away(self.context.top, elsewhere.target, elsewhere.standing, self.indexed)
+        gone = set(self.gone)
+        wanted = {c.path: c for c in elsewhere.first_entries if c.path not in gone}
+        wanted |= {c.path: c for c in changes if not _is_as_indexed(c, self.indexed.get(c.path))}
+        if wanted or self.gone:
+            index.write(list(wanted.values()), self.gone)
 
 
-def plan_add(context: AddContext, cwd: Path, paths: Sequence[Path]) -> AddPlan:
-    """Look at the files below `paths` and decide what is to be read; changes nothing.
+def _skipped(path: bytes, entry: IndexedBlob) -> IndexChange:
+    return IndexChange(path, entry.mode, entry.blob, None, skipped=True)
 
-    Raises PathRefused or PathNotFound naming the first path that cannot be added.
+
+def _is_as_indexed(change: IndexChange, entry: IndexedBlob | None) -> bool:
+    return change.status is None and entry == (change.blob, change.mode, change.skipped)
+
+
+def plan_add(
+    context: AddContext,
+    cwd: Path,
+    paths: Sequence[Path],
+    *,
+    force: bool = False,
+    keep_going: bool = False,
+) -> AddPlan:
+    """Look at the files below `paths` and decide what is to be read; changes nothing. What is
+    ignored is passed over where it is met on the way, and refused where it was named, but with
+    `force`.
+
+    Raises PathRefused or PathNotFound naming the first path that cannot be added; with
+    `keep_going`, those are in the plan.
     """
-    top = os.fsencode(context.work_tree)
+    refused: list[StoreError] = []
+    refuse = refused.append if keep_going else raise_refusal
     arguments = resolve_arguments(context.work_tree, cwd, paths)
-    entries = context.repository.index.load_entries()
-    indexed = {path: entry.blob for path, entry in entries.items()}
-    found = {file.path: file for argument in arguments for file in walk(top, argument)}
-    gone = _gone_paths(top, arguments, (p for p, entry in entries.items() if not entry.skipped))
+    indexed = context.repository.index.load_entries()
+    ignored = NOTHING_IGNORED
+    if not force:
+        ignored = load_ignored(context.repository.paths, [a.path for a in arguments])
+        arguments = _without_ignored(context, arguments, ignored, refuse)
+    found = {file.path: file for a in arguments for file in walk(a, ignored, refuse)}
+    gone = _gone_paths(context, arguments, indexed)
     for argument in arguments:
         if argument.status is None and not any(_is_below(path, argument.path) for path in gone):
-            raise PathNotFound(f"{escape_name(argument.path)} is not there")
+            refuse(PathNotFound(f"{escape_name(argument.path)} is not there"))
     files = [found[path] for path in sorted(found)]
-    regular = [file for file in files if stat.S_ISREG(file.status.st_mode)]
-    links = tuple(file for file in files if stat.S_ISLNK(file.status.st_mode))
-    to_read, unchanged = _split_by_stat(context, top, regular)
     return AddPlan(
         context=context,
-        to_read=tuple(to_read),
-        unchanged=tuple(unchanged),
-        links=links,
+        files=sort_files(context, files),
         gone=tuple(sorted(gone)),
         targets=tuple(_targets(arguments, files)),
         indexed=indexed,
+        ignored=ignored,
+        refused=tuple(refused),
     )
 
 
-def _gone_paths(top: bytes, arguments: Sequence[Argument], indexed: Iterable[bytes]) -> set[bytes]:
-    """Index entries below the arguments that have no file any more, as `git add` drops them."""
+def sort_files(context: AddContext, files: Sequence[FoundFile]) -> SortedFiles:
+    """Files by what is to be done with them; the stat cache is asked, no file is opened."""
+    regular = [file for file in files if stat.S_ISREG(file.status.st_mode)]
+    known = context.stat_cache.load([(file.place, file.status) for file in regular])
+    to_read: list[FoundFile] = []
+    unchanged: list[tuple[FoundFile, Pointer]] = []
+    for file, pointer in zip(regular, known, strict=True):
+        # A pointer whose data went away meanwhile is no longer good for anything.
+        if pointer is not None and context.is_known(pointer.content):
+            unchanged.append((file, pointer))
+        else:
+            to_read.append(file)
+    links = tuple(file for file in files if stat.S_ISLNK(file.status.st_mode))
+    return SortedFiles(tuple(to_read), tuple(unchanged), links)
+
+
+def _without_ignored(
+    context: AddContext, arguments: Sequence[Argument], ignored: Ignored, refuse: Refuse
+) -> list[Argument]:
+    kept = []
+    for argument in arguments:
+        try:
+            require_not_ignored(context.repository.paths, argument.path, ignored)
+            kept.append(argument)
+        except PathRefused as error:
+            refuse(error)
+    return kept
+
+
+def _gone_paths(
+    context: AddContext, arguments: Sequence[Argument], indexed: Mapping[bytes, IndexedBlob]
+) -> set[bytes]:
+    """Paths of git's index below the arguments that have no file any more, as `git add` drops them,
+    also those in conflict."""
+    missed = [path for path, entry in indexed.items() if not entry.skipped]
+    missed += context.repository.index.load_conflicts()
     folders = tuple(a.path + b"/" if a.path else b"" for a in arguments)
     named = {a.path for a in arguments}
-    below = (path for path in indexed if path in named or path.startswith(folders))
+    below = (path for path in missed if path in named or path.startswith(folders))
     # What now lies beyond a link seems to be there; the link's own entry displaces it.
-    return {path for path in below if not os.path.lexists(os.path.join(top, path))}
+    return {path for path in below if not os.path.lexists(os.path.join(context.top, path))}
 
 
 def _is_below(path: bytes, place: bytes) -> bool:
     return path == place or path.startswith(place + b"/")
 
 
-def _split_by_stat(
-    context: AddContext, top: bytes, files: Sequence[FoundFile]
-) -> tuple[list[FoundFile], list[tuple[FoundFile, Pointer]]]:
-    known = context.stat_cache.load([(os.path.join(top, f.path), f.status) for f in files])
-    to_read: list[FoundFile] = []
-    unchanged: list[tuple[FoundFile, Pointer]] = []
-    for file, pointer in zip(files, known, strict=True):
-        # A pointer whose data went away meanwhile is no longer good for anything.
-        if pointer is not None and context.is_known(pointer.content):
-            unchanged.append((file, pointer))
-        else:
-            to_read.append(file)
-    return to_read, unchanged
-
-
 def _targets(arguments: Sequence[Argument], files: Sequence[FoundFile]) -> Iterable[Target]:
     for argument in arguments:
         if argument.path and argument.status is not None:
-            is_folder = stat.S_ISDIR(argument.status.st_mode)
-            if is_folder or stat.S_ISREG(argument.status.st_mode):
-                yield Target(argument.path, is_folder)
+            if argument.is_folder or stat.S_ISREG(argument.status.st_mode):
+                yield Target(argument.path, argument.is_folder)
         elif not argument.path:
             # The top itself is marked entry by entry, so that git's own files stay unmarked.
             for file in files:
@@ -197,107 +286,9 @@ def _targets(arguments: Sequence[Argument], files: Sequence[FoundFile]) -> Itera
                 yield Target(name, bool(slash))
 
 
-def _replace_file(path: Path, content: bytes, git_dir: Path) -> None:
-    # Made in the git directory: a kill in between must leave nothing in the work tree.
-    temporary = git_dir / f"revfs-{path.name.lstrip('.')}"
-    temporary.write_bytes(content)
-    if path.exists():
-        shutil.copymode(path, temporary)
-    shutil.move(temporary, path)
-
-
-@contextmanager
-def _put_back_on_error(path: Path, git_dir: Path) -> Iterator[None]:
-    """Have a file be as it was if the work fails."""
-    before = path.read_bytes() if path.exists() else None
+def _read_link(file: FoundFile) -> bytes:
     try:
-        yield
-    except BaseException:
-        if before is None:
-            path.unlink(missing_ok=True)
-        elif path.read_bytes() != before:
-            _replace_file(path, before, git_dir)
-        raise
-
-
-class _Reading:
-    """The reading half of one `add`: events of the reader into packs and pointer texts."""
-
-    def __init__(
-        self, context: AddContext, indexed: Mapping[bytes, bytes], progress: ByteProgress
-    ) -> None:
-        self._context = context
-        self._indexed = indexed
-        self._progress = progress
-        self._top = os.fsencode(context.work_tree)
-        # (file, what git keeps for it), in order of path.
-        self.pointers: list[tuple[FoundFile, bytes]] = []
-        self._remembered: list[tuple[bytes, os.stat_result, Pointer]] = []
-        self._chunks: list[tuple[ChunkId, int]] = []
-        self.staged_bytes = 0
-
-    def read(self, files: Sequence[FoundFile], jobs: int) -> None:
-        """Read the files, stage what is new, remember their stats."""
-        if not files:
-            return
-        context = self._context
-        with (
-            PackSink(context.staging, PackKind.DATA) as data,
-            PackSink(context.staging, PackKind.LISTS) as lists,
-        ):
-            reader = FileReader(self._top, context.chunking, context.is_known)
-            for event in reader.read(files, jobs):
-                if isinstance(event, FileEnd):
-                    self._end_file(event, lists)
-                else:
-                    self._take_piece(event, data)
-            data.finish()
-            lists.finish()
-            self.staged_bytes = data.stored_bytes + lists.stored_bytes
-        context.stat_cache.keep(self._remembered)
-
-    def _take_piece(self, piece: Piece, data: PackSink) -> None:
-        self._chunks.append((piece.chunk, piece.raw_length))
-        if piece.stored is not None:
-            data.append(piece.chunk, piece.codec, piece.stored, piece.raw_length)
-        self._progress.advance(piece.raw_length)
-
-    def _end_file(self, end: FileEnd, lists: PackSink) -> None:
-        chunks, self._chunks = self._chunks, []
-        self._progress.advance(0, items=1)
-        if not chunks:
-            self._require_known_pointer(end.file, end.content)
-            self.pointers.append((end.file, end.content))
-            return
-        pointer = self._pointer(chunks, lists)
-        self.pointers.append((end.file, pointer.to_bytes()))
-        absolute = os.path.join(self._top, end.file.path)
-        self._remembered.append((absolute, end.file.status, pointer))
-
-    def _pointer(self, chunks: list[tuple[ChunkId, int]], lists: PackSink) -> Pointer:
-        size = sum(length for _, length in chunks)
-        if len(chunks) == 1:
-            return Pointer(chunks[0][0], size)
-        raw = encode_chunk_list(chunks)
-        content = chunk_id(raw)
-        if not self._context.is_known(content):
-            codec, stored = compress_chunk(raw)
-            lists.append(content, codec, stored, len(raw))
-        return Pointer(content, size, len(chunks))
-
-    def _require_known_pointer(self, file: FoundFile, content: bytes) -> None:
-        """A pointer text in the work tree stands for data that is not here; it is taken only where
-        git's index has that very pointer."""
-        if content and self._indexed.get(file.path) != blob_id(content):
-            raise PathRefused(
-                f"{escape_name(file.path)} holds the text of a pointer, not data; "
-                "git checkout it, or put the data there"
-            )
-
-
-def _read_link(top: bytes, file: FoundFile) -> bytes:
-    try:
-        return os.readlink(os.path.join(top, file.path))
+        return os.readlink(file.place)
     except OSError as error:
         shown = escape_name(file.path)
         raise PathNotFound(f"{shown} is no link any more: {error.strerror}") from error

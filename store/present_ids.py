@@ -21,6 +21,7 @@ from store.git import GitRepository, blob_id
 from store.git_command import run_git
 from store.git_index import MODE_SYMLINK, mode_of
 from store.ids import ChunkId, GitId, chunk_id
+from store.ignore_rules import IGNORE_FILE
 from store.pointer import Pointer
 from store.read_files import FileEnd, FileReader
 from store.shown_names import escape_name
@@ -127,13 +128,25 @@ def _look_again(
         state = states.get(path)
         if state is not None and state.mode == _MODE_SUBMODULE:
             raise PathRefused(f"{escape_name(path)} stands at another commit: git add it first")
-    new = _list(context, ["ls-files", "--others", "--exclude-standard"], wanted)
+    new = _list_new(context, wanted)
     # A file that is ignored, but named itself, is meant.
     new += [path for path in wanted if path not in states and _is_file(context.top, path)]
     for path in new:
         if path.endswith(b"/"):
             raise PathRefused(f"{escape_name(path)} is a git repository of its own")
     return sorted({*listed, *new})
+
+
+def _list_new(context: PresentContext, wanted: Sequence[bytes]) -> list[bytes]:
+    """What is not in the index, and ignored neither by git's rules nor by ours."""
+    command = ["ls-files", "--others"]
+    new = _list(context, [*command, "--exclude-standard"], wanted)
+    if not new:
+        return []
+    # A run of its own: of two kinds of rules, git would take the last.
+    ours = f"--exclude-per-directory={os.fsdecode(IGNORE_FILE)}"
+    kept = set(_list(context, [*command, ours], wanted))
+    return [path for path in new if path in kept]
 
 
 def _list(context: PresentContext, command: list[str], wanted: Sequence[bytes]) -> list[bytes]:
@@ -160,7 +173,7 @@ def _lstat(top: bytes, path: bytes) -> os.stat_result | None:
 def _read_states(context: PresentContext, paths: Sequence[bytes]) -> dict[bytes, _State]:
     """The state of each path that is there, from the file itself."""
     found = [
-        FoundFile(path, status)
+        FoundFile(path, os.path.join(context.top, path), status)
         for path in paths
         if (status := _lstat(context.top, path)) is not None and not stat.S_ISDIR(status.st_mode)
     ]
@@ -245,7 +258,7 @@ def _read_pointers(
     # Nothing is to be written, so no chunk need be compressed.
     is_known: Callable[[ChunkId], bool] = lambda chunk: True  # noqa: E731
     chunks: list[tuple[ChunkId, int]] = []
-    for event in FileReader(context.top, context.chunking, is_known).read(files, context.jobs):
+    for event in FileReader(context.chunking, is_known).read(files, context.jobs):
         if isinstance(event, FileEnd):
             yield event, _pointer(chunks)
             chunks = []

@@ -7,15 +7,14 @@ threads; what comes out is in the order of the files, with a bounded number of b
 import os
 import stat
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from io import BytesIO
 from typing import NamedTuple
 
 from store.chunking import ChunkingParameters, read_chunks
-from store.codec import compress_chunk
 from store.errors import PathNotFound, PathRefused
-from store.ids import ChunkId, chunk_id
+from store.pieces import IsKnown, Piece, prepare_piece
 from store.pointer import parse_pointer
 from store.shown_names import escape_name
 from store.stat_cache import same_file_state, wait_until_settled
@@ -24,16 +23,6 @@ from store.walk import FoundFile
 _BATCH_FILES = 64
 _BATCH_BYTES = 4 << 20
 _BYTES_UNDER_WAY = 128 << 20
-
-
-class Piece(NamedTuple):
-    """One chunk of the file that is being handed over. `stored` is None where it need not be
-    written: it is known already."""
-
-    chunk: ChunkId
-    raw_length: int
-    codec: int
-    stored: bytes | None
 
 
 class FileEnd(NamedTuple):
@@ -49,15 +38,9 @@ Event = Piece | FileEnd
 
 
 class FileReader:
-    """Reads files below one folder; `is_known` tells chunks that need no bytes, from any thread."""
+    """Reads files; `is_known` tells chunks that need no bytes, from any thread."""
 
-    def __init__(
-        self,
-        top: bytes,
-        parameters: ChunkingParameters,
-        is_known: Callable[[ChunkId], bool],
-    ) -> None:
-        self._top = top
+    def __init__(self, parameters: ChunkingParameters, is_known: IsKnown) -> None:
         self._parameters = parameters
         self._is_known = is_known
 
@@ -95,20 +78,20 @@ class FileReader:
     def _submit_large(
         self, file: FoundFile, pool: ThreadPoolExecutor
     ) -> Iterator[tuple[Future[list[Event]], int]]:
-        with _opened(self._top, file) as opened:
+        with _opened(file) as opened:
             for chunk in read_chunks(opened.stream, self._parameters):
                 yield pool.submit(self._prepare_all, [chunk]), len(chunk)
             end: Future[list[Event]] = Future()
-            end.set_result([FileEnd(FoundFile(file.path, opened.check_unchanged()))])
+            end.set_result([FileEnd(file._replace(status=opened.check_unchanged()))])
             yield end, 0
 
     def _read_batch(self, batch: Sequence[FoundFile]) -> list[Event]:
         events: list[Event] = []
         for file in batch:
-            with _opened(self._top, file) as opened:
+            with _opened(file) as opened:
                 content = opened.stream.readall()
                 status = opened.check_unchanged()
-            found = FoundFile(file.path, status)
+            found = file._replace(status=status)
             if not content or parse_pointer(content) is not None:
                 events.append(FileEnd(found, content))
                 continue
@@ -123,23 +106,24 @@ class FileReader:
         return [self._prepare(chunk) for chunk in chunks]
 
     def _prepare(self, raw: bytes) -> Piece:
-        chunk = chunk_id(raw)
-        if self._is_known(chunk):
-            return Piece(chunk, len(raw), 0, None)
-        codec, stored = compress_chunk(raw)
-        return Piece(chunk, len(raw), codec, stored)
+        return prepare_piece(raw, self._is_known)
+
+
+def read_small(file: FoundFile) -> bytes:
+    """The contents of one file, whole. Raises as FileReader.read does."""
+    with _opened(file) as opened:
+        return opened.stream.readall()
 
 
 class _opened:  # noqa: N801 - reads as the context that it is
     """One file, open and settled: any change from here on shows in its stat."""
 
-    def __init__(self, top: bytes, file: FoundFile) -> None:
+    def __init__(self, file: FoundFile) -> None:
         self._path = file.path
-        absolute = os.path.join(top, file.path)
         flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
         try:
             self.stream = open(  # noqa: SIM115 - closed by __exit__
-                absolute, "rb", buffering=0, opener=lambda path, _: os.open(path, flags)
+                file.place, "rb", buffering=0, opener=lambda path, _: os.open(path, flags)
             )
         except OSError as error:
             raise PathNotFound(f"{self._shown} cannot be read: {error.strerror}") from error

@@ -1,30 +1,50 @@
-"""Which files a path in the work tree stands for, and what may not be among them."""
+"""Which files a path that the user named stands for, and what may not be among them.
+
+A path has two sides here: where git's index has it, and where the file lies. They differ only for
+data that is added from outside the work tree.
+"""
 
 import os
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from store.directories import MAX_DEPTH, refusal_of_name
-from store.errors import PathNotFound, PathRefused
+from store.errors import PathNotFound, PathRefused, StoreError
+from store.ignore_rules import NOTHING_IGNORED, Ignored
 from store.local_folders import MOUNT_TYPE, mounted_file_systems
 from store.shown_names import escape_name
 from store.tracked_patterns import UNTRACKED_NAMES
 
+Refuse = Callable[[StoreError], None]
+
+
+def raise_refusal(error: StoreError) -> None:
+    """The Refuse of all that ends with the first path that cannot be added."""
+    raise error
+
 
 class FoundFile(NamedTuple):
-    """A file or symbolic link: its path from the top of the work tree, and its stat."""
+    """A file or symbolic link: its path in git's index, where it lies (absolute), and its stat."""
 
     path: bytes
+    place: bytes
     status: os.stat_result
 
 
 class Argument(NamedTuple):
-    """A path that the user named, from the top of the work tree; `status` is None if it is gone."""
+    """What the user named: its path in git's index, where it lies (absolute), and its stat; None if
+    nothing is there."""
 
     path: bytes
+    place: bytes
     status: os.stat_result | None
+
+    @property
+    def is_folder(self) -> bool:
+        """Whether it is a folder now."""
+        return self.status is not None and stat.S_ISDIR(self.status.st_mode)
 
 
 def resolve_arguments(work_tree: Path, cwd: Path, paths: Sequence[Path]) -> list[Argument]:
@@ -48,10 +68,11 @@ def _resolve(top: bytes, cwd: Path, path: Path, mounts: frozenset[bytes]) -> Arg
         raise PathRefused(f"{path} is outside the work tree {os.fsdecode(top)}")
     parts = inside.split(b"/") if inside else []
     _require_own_path(top, parts, path, mounts)
+    place = os.path.join(top, inside) if inside else top
     try:
-        return Argument(inside, os.lstat(os.path.join(top, inside)))
+        return Argument(inside, place, os.lstat(place))
     except FileNotFoundError:
-        return Argument(inside, None)
+        return Argument(inside, place, None)
     except OSError as error:
         raise PathNotFound(f"{path}: {error.strerror}") from error
 
@@ -95,49 +116,93 @@ def _relative(top: bytes, absolute: bytes) -> bytes | None:
     return absolute[len(top) + 1 :] if absolute.startswith(top.rstrip(b"/") + b"/") else None
 
 
-def walk(top: bytes, argument: Argument) -> Iterator[FoundFile]:
+def walk(
+    argument: Argument,
+    ignored: Ignored = NOTHING_IGNORED,
+    refuse: Refuse = raise_refusal,
+) -> Iterator[FoundFile]:
     """Every file and link below an argument, in order of path, links not followed.
 
-    Git's own files, git directories and mounted revisions are passed over where they are met on the
-    way. Raises PathRefused for one that is named itself, for a socket, device or pipe, and for a
-    repository inside the repository; PathNotFound for what cannot be read.
+    Git's own files, git directories, mounted revisions and what is ignored are passed over where
+    they are met on the way; an ignored folder is not looked into. PathRefused says of one that is
+    named itself, of a socket, device or pipe, and of a repository inside the repository why it is
+    not added, PathNotFound of what cannot be read: each is handed to `refuse`, and the walk goes on
+    where that does not raise it.
     """
-    status = argument.status
-    if status is None:
-        return
-    if stat.S_ISDIR(status.st_mode):
-        yield from _walk_folder(top, argument.path, _mounted_revisions())
-        return
-    name = os.path.basename(argument.path)
-    if name in UNTRACKED_NAMES:
-        raise PathRefused(f"{escape_name(argument.path)} is git's own to read: use git add")
-    _require_depth(argument.path)
-    _require_file(argument.path, status)
-    yield FoundFile(argument.path, status)
+    return _Walk(ignored, refuse).below(argument)
 
 
-def _walk_folder(top: bytes, folder: bytes, mounts: frozenset[bytes]) -> Iterator[FoundFile]:
-    for path, entry in _scan(top, folder):
-        if entry.name in UNTRACKED_NAMES or entry.name == b".git":
-            continue
+class _Walk:
+    """One walk: what it passes over, and whom it tells of what cannot be added."""
+
+    def __init__(self, ignored: Ignored, refuse: Refuse) -> None:
+        self._ignored = ignored
+        self._refuse = refuse
+        self._mounts = _mounted_revisions()
+
+    def below(self, argument: Argument) -> Iterator[FoundFile]:
+        """The files of an argument, as `walk` has it."""
+        path, place, status = argument
+        if status is None:
+            return
+        if argument.is_folder:
+            yield from self._folder(path, place)
+            return
+        try:
+            _require_addable(path, status)
+        except StoreError as error:
+            self._refuse(error)
+            return
+        yield FoundFile(path, place, status)
+
+    def _folder(self, folder: bytes, place: bytes) -> Iterator[FoundFile]:
+        try:
+            entries = _scan(folder, place)
+        except StoreError as error:
+            self._refuse(error)
+            return
+        for path, entry in entries:
+            if entry.name in UNTRACKED_NAMES or entry.name == b".git":
+                continue
+            if path in self._ignored:
+                continue
+            try:
+                status = self._look_at(path, entry)
+            except StoreError as error:
+                self._refuse(error)
+                continue
+            if not stat.S_ISDIR(status.st_mode):
+                yield FoundFile(path, entry.path, status)
+            elif entry.path not in self._mounts:
+                yield from self._folder(path, entry.path)
+
+    def _look_at(self, path: bytes, entry: "os.DirEntry[bytes]") -> os.stat_result:
+        """The stat of a file, link or folder that may be added."""
         _require_name(entry.name, escape_name(path))
         _require_depth(path)
         status = _stat(path, entry)
-        if stat.S_ISDIR(status.st_mode):
-            absolute = os.path.join(top, path)
-            if absolute in mounts:
-                continue
-            if os.path.lexists(os.path.join(absolute, b".git")):
-                raise PathRefused(f"{escape_name(path)} is a git repository of its own")
-            yield from _walk_folder(top, path, mounts)
-        else:
+        if not stat.S_ISDIR(status.st_mode):
             _require_file(path, status)
-            yield FoundFile(path, status)
+        elif entry.path not in self._mounts and _is_repository(entry.path):
+            raise PathRefused(f"{escape_name(path)} is a git repository of its own")
+        return status
 
 
-def _scan(top: bytes, folder: bytes) -> list[tuple[bytes, "os.DirEntry[bytes]"]]:
+def _is_repository(folder: bytes) -> bool:
+    return os.path.lexists(os.path.join(folder, b".git"))
+
+
+def _require_addable(path: bytes, status: os.stat_result) -> None:
+    """Refuse a file that was named itself and cannot be added."""
+    if os.path.basename(path) in UNTRACKED_NAMES:
+        raise PathRefused(f"{escape_name(path)} is git's own to read: use git add")
+    _require_depth(path)
+    _require_file(path, status)
+
+
+def _scan(folder: bytes, place: bytes) -> list[tuple[bytes, "os.DirEntry[bytes]"]]:
     try:
-        with os.scandir(os.path.join(top, folder)) as entries:
+        with os.scandir(place) as entries:
             return sorted(
                 ((os.path.join(folder, entry.name), entry) for entry in entries),
                 key=lambda pair: pair[0],

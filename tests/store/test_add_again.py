@@ -26,7 +26,7 @@ def counted(repository: Repository, local: LocalStore, *paths: str) -> tuple[int
     """How many files an add reads, and its summary."""
     context = add_context(local, repository.top)
     plan = plan_add(context, repository.top, [Path(path) for path in paths or (".",)])
-    return len(plan.to_read), plan.execute(NoProgress(), jobs=1)
+    return len(plan.files.to_read), plan.execute(NoProgress(), jobs=1)
 
 
 def test_unchanged_files_are_not_read_again(repository: Repository, local: LocalStore) -> None:

@@ -11,8 +11,9 @@ from store.chunking import DEFAULT_CHUNKING, read_chunks
 from store.codec import decompress_chunk
 from store.errors import PathNotFound, PathRefused
 from store.ids import ChunkId, chunk_id
+from store.pieces import Piece
 from store.pointer import Pointer
-from store.read_files import FileEnd, FileReader, Piece
+from store.read_files import FileEnd, FileReader
 from store.walk import FoundFile
 from tests.fakes.repositories import random_bytes
 
@@ -24,14 +25,15 @@ def write(folder: Path, **contents: bytes) -> list[FoundFile]:
     found = []
     for name, content in sorted(contents.items()):
         (folder / name).write_bytes(content)
-        found.append(FoundFile(name.encode(), (folder / name).lstat()))
+        place = folder / name
+        found.append(FoundFile(name.encode(), os.fsencode(place), place.lstat()))
     return found
 
 
 def read(
     folder: Path, files: Sequence[FoundFile], known: frozenset[ChunkId] = frozenset(), jobs: int = 2
 ) -> Iterator[Piece | FileEnd]:
-    reader = FileReader(os.fsencode(folder), DEFAULT_CHUNKING, known.__contains__)
+    reader = FileReader(DEFAULT_CHUNKING, known.__contains__)
     return reader.read(files, jobs)
 
 

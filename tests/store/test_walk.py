@@ -27,8 +27,9 @@ def found(repository: Repository, *paths: str | Path, cwd: Path | None = None) -
     arguments = resolve_arguments(
         repository.top, cwd or repository.top, [Path(path) for path in paths]
     )
-    top = os.fsencode(repository.top)
-    return [file.path for argument in arguments for file in walk(top, argument)]
+    files = [file for argument in arguments for file in walk(argument)]
+    assert all(file.place == os.path.join(os.fsencode(repository.top), file.path) for file in files)
+    return [file.path for file in files]
 
 
 EVERYTHING = [b"a/b/deep", b"a/file", b"top", b"z/last"]
@@ -160,7 +161,7 @@ def test_names_are_bytes_and_shown_escaped(repository: Repository) -> None:
 
 def test_what_is_gone_is_an_argument_without_a_stat(repository: Repository) -> None:
     (argument,) = resolve_arguments(repository.top, repository.top, [Path("a/none")])
-    assert argument == (b"a/none", None)
+    assert argument == (b"a/none", os.fsencode(repository.top) + b"/a/none", None)
     assert found(repository, "a/none") == []
 
 
