@@ -1,42 +1,50 @@
 """`revfs cat`: a file of a revision on standard output."""
 
-import os
 import sys
 
 import click
 import trio
 
 from cli.console import App
+from cli.named import name_resolver
 from cli.settings import load_settings
 from cli.stores import store_settings
 from store.directories import FOLDER_KINDS, TRACKED_KINDS, Entry, Kind
 from store.errors import PathNotFound
 from store.git import Revision
+from store.named_paths import split_at_colon
 from store.opening import LocalStore, open_reading
 from store.paths import load_path
 from store.plain_files import PlainFiles
+from store.shown_names import escape_name
 
 _PIECE_BYTES = 4 << 20
 
 
 @click.command("cat")
-@click.argument("file", metavar="REV:PATH")
+@click.argument("words", metavar="REV:PATH | REV PATH", nargs=-1, required=True)
 @click.pass_obj
-def command(app: App, file: str) -> None:
+def command(app: App, words: tuple[str, ...]) -> None:
     """Write a file of a revision to standard output; what is not cached is fetched.
+
+    PATH is from the top of the repository, or with ./ from where you are.
 
     \b
     Example:
       revfs cat v1.2:train/labels.csv | head
     """
-    revision_text, colon, path = file.partition(":")
-    if not colon or not path:
+    if len(words) > 2 or (len(words) == 1 and not split_at_colon(words[0])[1]):
         raise click.UsageError("name the file as REV:PATH, for example HEAD:train/labels.csv")
-    with LocalStore(store_settings(load_settings(app)), to_write=False) as local:
-        revision = local.repository.resolve(revision_text or "HEAD")
-        found = load_path(local.directories, revision.tree, os.fsencode(path))
+    settings = load_settings(app)
+    with LocalStore(store_settings(settings), to_write=False) as local:
+        named = name_resolver(app, settings, local).paths(words)
+        if len(named.paths) != 1:
+            raise click.UsageError("name one revision and one file, as REV:PATH")
+        revision, path = named.revision, named.paths[0]
+        found = load_path(local.directories, revision.tree, path)
         if found.entry.kind in FOLDER_KINDS:
-            raise PathNotFound(f"{path} is a folder; revfs ls lists it")
+            shown = escape_name(path) or "the top of the repository"
+            raise PathNotFound(f"{shown} is a folder; revfs ls lists it")
         trio.run(_write, local, revision, found.entry)
 
 

@@ -6,14 +6,16 @@ is escaped here. The bar is rich's, which is imported only when a bar is drawn.
 
 import json
 import logging
+import os
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from enum import Enum
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TextIO
 
 import click
 
@@ -21,7 +23,18 @@ from store.shown_names import escape_name, escape_text
 
 SECONDS_BETWEEN_LINES = 5.0
 
+# What of control characters lines of our own may hold.
+_KEPT = "\n\t"
+
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
+
+
+class Colour(Enum):
+    """What a colour says; shown only on a terminal that wants colours."""
+
+    NEW = "green"
+    GONE = "red"
+    OTHER = "yellow"
 
 
 def format_bytes(count: float) -> str:
@@ -134,9 +147,10 @@ class Console:
         self.quiet = quiet
         self._clock = clock
 
-    def out(self, text: str) -> None:
+    def out(self, text: str, colour: Colour | None = None) -> None:
         """A line that was asked for: on stdout, whatever -q says."""
-        click.echo(escape_text(text, keep="\n\t"))
+        shown = escape_text(text, keep=_KEPT)
+        click.echo(_in_colour(shown, colour) if colour and shows_colours(sys.stdout) else shown)
 
     def say(self, text: str) -> None:
         """A line on what was done: on stdout, not with -q."""
@@ -145,15 +159,20 @@ class Console:
 
     def warn(self, text: str) -> None:
         """A line on stderr about something that is worse than it should be."""
-        self.trace(f"revfs: warning: {text}")
+        self._complain("revfs: warning:", Colour.OTHER, text)
 
     def error(self, text: str) -> None:
         """A line on stderr about why a command ends."""
-        self.trace(f"revfs: {text}")
+        self._complain("revfs:", Colour.GONE, text)
+
+    def _complain(self, who: str, colour: Colour, text: str) -> None:
+        if shows_colours(sys.stderr):
+            who = _in_colour(who, colour)
+        click.echo(f"{who} {escape_text(text, keep=_KEPT)}", err=True)
 
     def trace(self, text: str) -> None:
         """Lines on stderr as they are: logs and tracebacks."""
-        click.echo(escape_text(text, keep="\n\t"), err=True)
+        click.echo(escape_text(text, keep=_KEPT), err=True)
 
     def out_json(self, value: object) -> None:
         """A value on stdout for programs; ASCII, so that names that are not UTF-8 survive."""
@@ -197,6 +216,19 @@ class Console:
                 self.trace(f"revfs: {meter.label}: {meter.status(now)}")
 
         return show
+
+
+def shows_colours(stream: TextIO) -> bool:
+    """Whether colours are wanted there: on a terminal that has them, unless NO_COLOR says no
+    (https://no-color.org: any value but an empty one)."""
+    if os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":
+        return False
+    return stream.isatty()
+
+
+def _in_colour(text: str, colour: Colour) -> str:
+    """Text that is escaped already, in a colour."""
+    return click.style(text, fg=colour.value)
 
 
 def _cell(value: str | bytes | int) -> str:

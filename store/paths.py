@@ -3,9 +3,9 @@
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from store.directories import FOLDER_KINDS, GIT_ID_BYTES, Directory, Entry, Kind
+from store.directories import FOLDER_KINDS, GIT_ID_BYTES, MAX_DEPTH, Directory, Entry, Kind
 from store.directory_loader import DirectoryLoader
-from store.errors import PathNotFound
+from store.errors import GitError, PathNotFound
 from store.shown_names import escape_name
 
 
@@ -41,3 +41,15 @@ def list_path(loader: DirectoryLoader, found: PathEntry) -> Iterator[PathEntry]:
     directory: Directory = loader.load_entry(found.entry)
     for entry in directory:
         yield PathEntry(found.path + b"/" + entry.name if found.path else entry.name, entry)
+
+
+def walk_path(loader: DirectoryLoader, found: PathEntry) -> Iterator[PathEntry]:
+    """Every file below a folder, or the entry itself where it is none, in order of path; nothing
+    for the folders themselves. Raises GitError for folders that are nested too deeply."""
+    if found.entry.kind != Kind.FOLDER:
+        yield found
+        return
+    if found.path.count(b"/") >= MAX_DEPTH:
+        raise GitError(f"the folders of {escape_name(found.path)} are nested too deeply")
+    for below in list_path(loader, found):
+        yield from walk_path(loader, below)

@@ -1,5 +1,6 @@
 """`revfs config` on a real repository."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -104,6 +105,63 @@ def test_the_list_tells_where_each_setting_comes_from(
     ]
 
 
+def test_the_names_that_dvc_has_for_flags_are_known(
+    config: Revfs, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert config("--global", "cache.size", "1G") == ExitCode.DONE
+    assert config("--project", "remote.origin.url", "/data") == ExitCode.DONE
+    printed(capsys)
+    assert config("--user", "cache.size") == ExitCode.DONE
+    assert config("--committed", "remote.origin.url") == ExitCode.DONE
+    assert printed(capsys) == ["1G", "/data"]
+    assert config("-u", "--global", "cache.size") == ExitCode.DONE
+    printed(capsys)
+    assert config("-l") == ExitCode.DONE
+    assert [line.split()[0] for line in printed(capsys)] == ["key", "remote.origin.url"]
+
+
+def test_the_origin_and_level_of_a_setting_come_before_its_value(
+    top: Path,
+    config: Revfs,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert config("remote.origin.url", "/data") == ExitCode.DONE
+    assert config("--local", "cache.size", "2G") == ExitCode.DONE
+    monkeypatch.setenv("REVFS_TIMEOUT", "7")
+    printed(capsys)
+    own_file = str(find_repository(top).state_dir / "config")
+    for key, fields in {
+        "remote.origin.url": [COMMITTED_FILE, "committed", "/data"],
+        "cache.size": [own_file, "local", "2G"],
+        "mount.timeout": ["REVFS_TIMEOUT", "environment", "7"],
+    }.items():
+        assert config("--show-origin", key) == ExitCode.DONE
+        assert printed(capsys) == ["\t".join(fields)]
+    assert config("--list", "--show-origin") == ExitCode.DONE
+    rows = [line.split() for line in printed(capsys)]
+    assert rows[0] == ["from", "level", "key", "value"]
+    assert rows[1] == [own_file, "local", "cache.size", "2G"]
+    assert config("--show-origin", "core.remote") == ExitCode.FAILED
+    assert printed(capsys) == []
+
+
+def test_settings_can_be_had_as_json(config: Revfs, capsys: pytest.CaptureFixture[str]) -> None:
+    assert config("remote.origin.url", "/data") == ExitCode.DONE
+    printed(capsys)
+    wanted = {
+        "key": "remote.origin.url",
+        "value": "/data",
+        "level": "committed",
+        "origin": COMMITTED_FILE,
+    }
+    for arguments in (("--list",), ("remote.origin.url",), ("--committed",)):
+        assert config("--json", *arguments) == ExitCode.DONE
+        assert json.loads(capsys.readouterr().out) == [wanted]
+    assert config("--json", "core.remote") == ExitCode.FAILED
+    assert json.loads(capsys.readouterr().out) == []
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "said"),
     [
@@ -115,6 +173,10 @@ def test_the_list_tells_where_each_setting_comes_from(
         (("--unset",), ExitCode.USAGE, "KEY"),
         (("--unset", "cache.size", "1G"), ExitCode.USAGE, "VALUE"),
         (("--list", "cache.size"), ExitCode.USAGE, "--list"),
+        (("--committed", "--global", "cache.size"), ExitCode.USAGE, "exclude"),
+        (("--committed", "cache.size", "1G"), ExitCode.FAILED, "cannot stand in .revfsconfig"),
+        (("--json", "cache.size", "1G"), ExitCode.USAGE, "for reading"),
+        (("--show-origin", "--unset", "cache.size"), ExitCode.USAGE, "for reading"),
     ],
 )
 def test_what_cannot_be_meant_is_refused_with_a_way_out(

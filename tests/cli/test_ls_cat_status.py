@@ -103,13 +103,17 @@ def test_ls_json_has_names_that_are_not_utf8_and_the_hash_that_b3sum_prints(
     ("arguments", "words"),
     [
         (("ls", "none"), "no commit goes by the name 'none' here"),
-        (("ls", "HEAD:README"), "no commit goes by the name"),
+        (("ls", "HEAD:none"), "none is not in that revision"),
+        (("ls", "none:README"), "no commit goes by the name 'none' here"),
+        (("ls", "../README"), "lies outside of the repository"),
+        (("ls", "HEAD", "data/../../README"), "lies outside of the repository"),
         (("ls", "HEAD", "data/none"), "data/none is not in that revision"),
         (("ls", "HEAD", "README/x"), "README/x is not in that revision"),
         (("ls", "\udcff"), "no commit goes by the name"),
         (("cat", "none:README"), "no commit goes by the name 'none' here"),
         (("cat", "HEAD:none"), "none is not in that revision"),
         (("cat", "HEAD:data"), "data is a folder; revfs ls lists it"),
+        (("cat", "HEAD", "./"), "the top of the repository is a folder; revfs ls lists it"),
     ],
 )
 def test_what_is_not_there_is_one_sentence_and_exit_code_1(
@@ -126,9 +130,67 @@ def test_what_is_not_there_is_one_sentence_and_exit_code_1(
     assert captured.err.count("\n") == 1
 
 
-@pytest.mark.parametrize("file", ["README", "HEAD:", ""])
-def test_cat_without_a_path_is_a_usage_error(repository: Repository, file: str) -> None:
-    assert repository.revfs("cat", file) == ExitCode.USAGE
+@pytest.mark.parametrize(
+    "words", [("README",), ("HEAD:",), ("",), ("HEAD", "a", "b"), ("HEAD:a", "b"), ()]
+)
+def test_cat_of_anything_but_one_path_is_a_usage_error(
+    repository: Repository, words: tuple[str, ...]
+) -> None:
+    assert repository.revfs("cat", *words) == ExitCode.USAGE
+
+
+def test_ls_takes_one_path(repository: Repository) -> None:
+    assert repository.revfs("ls", "HEAD", "data", "README") == ExitCode.USAGE
+    assert repository.revfs("ls", "HEAD:data", "README") == ExitCode.USAGE
+
+
+def test_a_word_that_is_no_revision_is_a_path_of_head(
+    repository: Repository, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert repository.revfs("ls", "data/small") == ExitCode.DONE
+    assert lines(capsys) == ["small"]
+    for words in (("ls", "data"), ("ls", "HEAD:data"), ("ls", ":data"), ("ls", "HEAD", "/data/")):
+        assert repository.revfs(*words) == ExitCode.DONE
+        assert lines(capsys) == ["caf\\xe9\\n", "empty", "large", "link", "small", "tool"]
+    repository.git("branch", "data", "HEAD~1")
+    assert repository.revfs("ls", "data") == ExitCode.DONE
+    assert lines(capsys) == [".revfsconfig"]
+
+
+def test_a_path_with_a_dot_before_it_is_taken_from_the_current_folder(
+    repository: Repository, capsys: pytest.CaptureFixture[str]
+) -> None:
+    inside = Repository(repository.top / "data")
+    for words, listed in {
+        ("ls", "HEAD", "./small"): "small",
+        ("ls", "./small"): "small",
+        ("ls", "HEAD:../README"): "README",
+        ("ls", "README"): "README",
+        ("ls", "HEAD", "../data/../README"): "README",
+    }.items():
+        assert inside.revfs(*words) == ExitCode.DONE
+        assert lines(capsys) == [listed], words
+    assert inside.revfs("ls", "small") == ExitCode.FAILED
+    assert inside.revfs("cat", "HEAD:./small") == ExitCode.DONE
+    assert "small" in capsys.readouterr().out
+
+
+def test_ls_recursive_lists_every_file_below_by_its_path_from_there(
+    repository: Repository, capsys: pytest.CaptureFixture[str]
+) -> None:
+    repository.write("data/deep/er/file", b"12")
+    repository.git("add", "data/deep")
+    repository.commit()
+    assert repository.revfs("ls", "-R", "data") == ExitCode.DONE
+    inside = ["caf\\xe9\\n", "deep/er/file", "empty", "large", "link", "small", "tool"]
+    assert lines(capsys) == inside
+    assert repository.revfs("ls", "--recursive", "HEAD") == ExitCode.DONE
+    top = [".gitattributes", ".revfsconfig", "README", *(f"data/{name}" for name in inside)]
+    assert lines(capsys) == top
+    assert repository.revfs("ls", "-R", "HEAD", "data/small") == ExitCode.DONE
+    assert lines(capsys) == ["small"]
+    assert repository.revfs("ls", "-R", "--json", "HEAD", "data/deep") == ExitCode.DONE
+    assert [f["path"] for f in json.loads(capsys.readouterr().out)] == ["data/deep/er/file"]
 
 
 def test_cat_writes_the_bytes_and_nothing_else(
@@ -141,9 +203,12 @@ def test_cat_writes_the_bytes_and_nothing_else(
         "main:data/empty": b"",
         "HEAD:data/link": b"small",
         "HEAD:data/caf\udce9\n": b"odd",
+        "HEAD data/small": b"small",
+        "v/1.0 ./README": b"read me",
     }
     for name, content in wanted.items():
-        assert repository.revfs("cat", name) == ExitCode.DONE
+        words = name.split() if ":" not in name else [name]
+        assert repository.revfs("cat", *words) == ExitCode.DONE
         out, err = capfdbinary.readouterr()
         assert (out == content, err) == (True, b"")
 
@@ -180,8 +245,11 @@ def test_before_the_first_commit_ls_and_cat_say_so_and_status_counts_nothing(
         assert "there is no commit in this repository yet" in capsys.readouterr().err
     assert repository.revfs("status") == ExitCode.DONE
     assert lines(capsys) == [
+        "On branch main, no commit yet",
+        "",
         "staged    0 packs, 0 B",
         "unpushed  0 commits; 0 files of them staged, 0 B",
+        "here      0 of 0 files of HEAD, 0 B of 0 B",
         "cached    0 packs, 0 B",
     ]
     assert not (repository.top / ".git" / "revfs").exists()
@@ -201,7 +269,18 @@ def test_status_counts_what_push_then_takes_away(
     capsys.readouterr()
     assert repository.revfs("status", "--json") == ExitCode.DONE
     nothing = {"items": 0, "size_bytes": 0}
-    assert json.loads(capsys.readouterr().out) == {
+    tracked = {"items": 4, "size_bytes": len(LARGE) + len(b"smalloddrun")}
+    after = json.loads(capsys.readouterr().out)
+    # Without a filter and in no hurry, git takes the files themselves for changed.
+    del after["modified"]
+    assert after == {
+        "branch": "main",
+        "commit": repository.head(),
+        "staged": [],
+        "conflicted": [],
+        "unwritten": nothing,
+        "head_files": tracked,
+        "here_files": tracked,
         "staged_packs": nothing,
         "unpushed_commits": 0,
         "unpushed_files": nothing,
