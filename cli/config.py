@@ -66,18 +66,16 @@ def command(
     """
     app: App = ctx.obj
     level = _level(levels)
+    key = None if key is None else normalised_key(key)
     _check_usage(key, value, list_all, unset)
     paths = repository_of(app)
-    key = None if key is None else normalised_key(key)
     if key is None or (value is None and not unset):
         if not _read(app, paths, level, key, show_origin=show_origin, as_json=as_json):
             ctx.exit(1)
     elif show_origin or as_json:
         raise click.UsageError("--show-origin and --json are for reading")
-    elif unset:
-        _unset(app, paths, level or _default_level(key), key)
-    elif value is not None:
-        _set(app, paths, level or _default_level(key), key, value)
+    else:
+        _write(app, paths, level or _default_level(key), key, value)
 
 
 def _level(flags: dict[str, bool]) -> Level | None:
@@ -147,12 +145,12 @@ def _show_list(app: App, settings: Sequence[Setting], show_origin: bool) -> None
         app.console.table(("key", "value", "from"), listed)
 
 
-def _set(app: App, paths: RepositoryPaths, level: Level, key: str, value: str) -> None:
-    write_settings(paths, app.environment, level, {key: value})
-    app.console.say(f"{key} is set in {level_name(level)}")
-
-
-def _unset(app: App, paths: RepositoryPaths, level: Level, key: str) -> None:
-    if not unset_settings(paths, app.environment, level, [key]):
+def _write(app: App, paths: RepositoryPaths, level: Level, key: str, value: str | None) -> None:
+    """Set a key at a level; with None for a value, drop it there."""
+    if value is not None:
+        write_settings(paths, app.environment, level, {key: value})
+        app.console.say(f"{key} is set in {level_name(level)}")
+    elif unset_settings(paths, app.environment, level, [key]):
+        app.console.say(f"{key} is dropped from {level_name(level)}")
+    else:
         raise ConfigError(f"{key} is not set in {level_name(level)}")
-    app.console.say(f"{key} is dropped from {level_name(level)}")
