@@ -22,7 +22,14 @@ from store.directories import Entry, Kind
 from store.errors import PathNotFound, PathRefused, StoreError, leaves_of
 from store.git import blob_id
 from store.git_index import MODE_EXECUTABLE, IndexedBlob
-from store.materialise import Failure, FileItem, FileWriter, batch_bytes, is_of_the_remote
+from store.materialise import (
+    Failure,
+    FetchAhead,
+    FileItem,
+    FileWriter,
+    batch_bytes,
+    is_of_the_remote,
+)
 from store.opening import LocalStore, Reading, WrapRemote, open_reading, unwrapped
 from store.pointer import MAX_POINTER_BYTES, Pointer, parse_pointer
 from store.progress import ByteProgress
@@ -209,7 +216,7 @@ class _Checkout:
             self._open_target,
             self._progress,
             ahead_bytes=batch_bytes(self._local.settings.cache_size_bytes),
-            prefetch=None if fetching is None else fetching.source.prefetch,
+            ahead=None if fetching is None else FetchAhead(fetching.source),
         )
         try:
             await writer.write(map(_item, self._wanted.values()), go_on=True)

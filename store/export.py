@@ -20,6 +20,7 @@ from store.errors import Busy, PathRefused
 from store.git import Revision
 from store.materialise import (
     FILES_AT_ONCE,
+    FetchAhead,
     FileContents,
     FileItem,
     FileWriter,
@@ -151,7 +152,7 @@ class ExportPlan:
                     progress,
                     at_once=jobs,
                     ahead_bytes=batch_bytes(self.local.settings.cache_size_bytes),
-                    prefetch=reading.source.prefetch,
+                    ahead=FetchAhead(reading.source),
                 )
                 with closing(_Places(self.local, target, _time_ns(self.revision))) as places:
                     await writer.write(_unfinished(self.local, self.found, places))

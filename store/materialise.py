@@ -5,6 +5,7 @@ need is fetched while these are written. A large file goes in pieces; no file is
 small one. Where a file goes, and when it is in place, is for its Target to say.
 """
 
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -12,6 +13,7 @@ from typing import NamedTuple, Protocol, TypeVar
 
 import trio
 
+from store.chunk_source import ChunkSource
 from store.concurrency import DISK_WRITES, GIT_READS
 from store.contents import ContentReader
 from store.directories import FOLDER_KINDS, MAX_DEPTH, TRACKED_KINDS, Entry, Kind
@@ -23,6 +25,8 @@ from store.plain_files import PlainFiles
 from store.progress import ByteProgress
 from store.shown_names import escape_name
 from store.tables import is_no_space
+
+log = logging.getLogger(__name__)
 
 FILES_AT_ONCE = 32
 """How many files are read and written side by side, where nobody says."""
@@ -121,6 +125,26 @@ def batch_bytes(cache_size_bytes: int | None) -> int:
     return min(_BATCH_BYTES, cache_size_bytes // _SHARE_OF_CACHE)
 
 
+class FetchAhead:
+    """Has a remote send what is not read yet. Belongs to one trio loop."""
+
+    def __init__(self, source: ChunkSource) -> None:
+        self._source = source
+        self._asked = False
+
+    async def fetch(self, contents: list[ChunkId]) -> None:
+        """Begin to get these. Where one is not known the remote is asked, once, what it holds; that
+        it does not answer is for the reader of that file to find."""
+        unknown = (content for content in contents if self._source.locate(content) is None)
+        if not self._asked and next(unknown, None) is not None:
+            self._asked = True
+            try:
+                await self._source.learn_commit()
+            except StoreError as error:
+                log.debug("nothing is fetched ahead: %s", error)
+        self._source.prefetch(contents)
+
+
 class FileWriter:
     """Writes many files at once. Belongs to one trio loop."""
 
@@ -132,15 +156,15 @@ class FileWriter:
         *,
         at_once: int = FILES_AT_ONCE,
         ahead_bytes: int = _BATCH_BYTES,
-        prefetch: Callable[[list[ChunkId]], None] | None = None,
+        ahead: FetchAhead | None = None,
     ) -> None:
-        """`prefetch` is told the content ids of what is read next, `ahead_bytes` at a time."""
+        """`ahead` gets what is read next, up to `ahead_bytes` at a time."""
         self._contents = contents
         self._open_target = open_target
         self._progress = progress
         self._places = trio.Semaphore(at_once)
         self._ahead_bytes = ahead_bytes
-        self._prefetch = prefetch
+        self._ahead = ahead
         self.failures: list[Failure] = []
 
     async def write(self, items: Iterator[FileItem], *, go_on: bool = False) -> None:
@@ -162,9 +186,9 @@ class FileWriter:
     async def _take(self, items: Iterator[FileItem]) -> Sequence[FileItem]:
         take = partial(_take_batch, items, self._ahead_bytes)
         batch = await trio.to_thread.run_sync(take, limiter=GIT_READS)
-        if self._prefetch is not None:
+        if self._ahead is not None:
             tracked = [item.entry for item in batch if item.entry.kind in TRACKED_KINDS]
-            self._prefetch([entry.pointer.content for entry in tracked])
+            await self._ahead.fetch([entry.pointer.content for entry in tracked])
         return batch
 
     async def _run(self, item: FileItem, scope: trio.CancelScope, go_on: bool) -> None:
