@@ -12,15 +12,16 @@ from pathlib import Path
 
 import trio
 
-from store.errors import StoreError
+from store.errors import CacheUnusable, StoreError
 from store.ids import GitId
+from store.local_folders import make_private_folder
 from store.opening import LocalStore, Reading, open_reading
 from store.plain_files import PlainFiles
 from vfs.daemon import Ready
 from vfs.filesystem import RevisionFilesystem
 from vfs.fuse import Mount, Ownership, RevisionOperations
 from vfs.keeping import Kept, keep_mount
-from vfs.mount_request import MountRequest
+from vfs.mount_request import MountKind, MountRequest
 from vfs.mountpoints import detach, device_at, place_of, remove_default_mountpoint
 from vfs.shown import Shown, open_shown
 
@@ -38,10 +39,22 @@ def serve_mount(request: MountRequest, ready: Ready) -> None:
     _raise_file_limit()
     _share_arenas()
     try:
-        with LocalStore(request.settings, to_write=False) as local:
+        with LocalStore(request.settings, to_write=_will_see_staged(request)) as local:
             trio.run(_serve, request, local, open_shown(request, local), ready)
     finally:
         remove_default_mountpoint(request.settings.paths, request.mountpoint)
+
+
+def _will_see_staged(request: MountRequest) -> bool:
+    """Whether commits may come whose data is only staged here; then there are folders for it."""
+    if request.kind is MountKind.REVISION:
+        return False
+    try:
+        make_private_folder(request.settings.paths.state_dir)
+    except CacheUnusable as error:
+        log.debug("nothing can be staged, so nothing will be: %s", error)
+        return False
+    return True
 
 
 async def _serve(request: MountRequest, local: LocalStore, shown: Shown, ready: Ready) -> None:

@@ -3,7 +3,6 @@
 import contextlib
 import errno
 import fcntl
-import hashlib
 import mmap
 import os
 import random
@@ -18,35 +17,10 @@ import pytest
 
 from tests.mounted.conftest import InBucket, Published
 from tests.mounted.repositories import ODD_NAMES
+from tests.mounted.trees import summaries
 
 VERSIONS = ("v1", "v2")
 Trees = dict[str, tuple[Path, Path]]
-Summary = tuple[str, bool, bytes]
-
-
-def summaries(top: Path) -> dict[bytes, Summary]:
-    """(type, executable, hash or target) of everything below a folder, by path."""
-    found: dict[bytes, Summary] = {}
-    base = os.fsencode(top)
-    for folder, folders, files in os.walk(base):
-        for name in folders + files:
-            path = os.path.join(folder, name)
-            status = os.lstat(path)
-            found[os.path.relpath(path, base)] = summary_of(path, status)
-    return found
-
-
-def summary_of(path: bytes, status: os.stat_result) -> Summary:
-    if stat.S_ISLNK(status.st_mode):
-        target = os.readlink(path)
-        assert status.st_size == len(target)
-        return "link", False, target
-    if stat.S_ISDIR(status.st_mode):
-        return "folder", False, b""
-    with open(path, "rb") as file:
-        content = file.read()
-    assert status.st_size == len(content)
-    return "file", bool(status.st_mode & stat.S_IXUSR), hashlib.sha256(content).digest()
 
 
 @pytest.fixture(scope="module")
