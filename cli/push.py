@@ -7,6 +7,7 @@ from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
 import click
 import trio
 
+from cli.completing import complete_remote, complete_revision
 from cli.console import App, format_bytes, format_count
 from cli.settings import Settings, load_settings
 from cli.stores import require_initialised, store_settings
@@ -21,8 +22,14 @@ from store.push_contents import TreeContents
 
 
 @click.command("push")
-@click.argument("revisions", metavar="[REV...]", nargs=-1)
-@click.option("--remote", "remote_name", metavar="NAME", help="The remote; else the default one.")
+@click.argument("revisions", metavar="[REV...]", nargs=-1, shell_complete=complete_revision)
+@click.option(
+    "--remote",
+    "remote_name",
+    metavar="NAME",
+    shell_complete=complete_remote,
+    help="The remote; else the default one.",
+)
 @click.option("--all", "all_refs", is_flag=True, help="Push all branches and tags.")
 @click.pass_obj
 def command(app: App, revisions: tuple[str, ...], remote_name: str | None, all_refs: bool) -> None:
