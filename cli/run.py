@@ -4,13 +4,14 @@ import os
 import shlex
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import click
 
 from cli.child_mount import mounted
+from cli.completing import Items, complete_revision, plain_items, repository_around
 from cli.console import App
 from cli.settings import Settings, load_settings
 from cli.stores import jobs, require_initialised, store_settings
@@ -44,8 +45,23 @@ class _Request:
 _PATH = click.Path(path_type=Path)
 
 
+def _complete_stage(ctx: click.Context, param: click.Parameter, incomplete: str) -> Items:
+    """The names of the recorded stages."""
+    with suppress(StoreError, OSError):
+        work_tree = repository_around(ctx).work_tree
+        names = [] if work_tree is None else sorted(load_lock(work_tree))
+        return plain_items(names, incomplete)
+    return []
+
+
 @click.command("run", context_settings={"allow_interspersed_args": False})
-@click.option("-n", "--name", metavar="NAME", help="The stage that the command is.")
+@click.option(
+    "-n",
+    "--name",
+    metavar="NAME",
+    shell_complete=_complete_stage,
+    help="The stage that the command is.",
+)
 @click.option(
     "-d",
     "--dependency",
@@ -64,11 +80,21 @@ _PATH = click.Path(path_type=Path)
     type=_PATH,
     help="What it writes and git itself keeps, as metrics.json.",
 )
-@click.option("--at", metavar="REV", help="Read the dependencies from this revision, mounted.")
+@click.option(
+    "--at",
+    metavar="REV",
+    shell_complete=complete_revision,
+    help="Read the dependencies from this revision, mounted.",
+)
 @click.option("-f", "--force", is_flag=True, help="Run even where nothing changed.")
 @click.option("--all", "run_all", is_flag=True, help="Run every recorded stage that has to run.")
 @click.option("--list", "list_all", is_flag=True, help="List the stages, and why any has to run.")
-@click.option("--remove", metavar="NAME", help="Forget a stage; its outputs stay.")
+@click.option(
+    "--remove",
+    metavar="NAME",
+    shell_complete=_complete_stage,
+    help="Forget a stage; its outputs stay.",
+)
 @click.option("--json", "as_json", is_flag=True, help="With --list: print JSON.")
 @click.argument("words", metavar="[--] [COMMAND...]", nargs=-1, type=click.UNPROCESSED)
 @click.pass_context
@@ -144,6 +170,7 @@ class _Session:
             look=self.look,
             add=self.add,
             mount=lambda commit: mounted(self.app, self.work_tree, commit),
+            announce=self.announce,
         )
 
     def records(self) -> dict[str, StageRecord]:
@@ -164,6 +191,11 @@ class _Session:
                 chunking=local.load_chunking(),
                 jobs=jobs(),
             )
+
+    def announce(self, stage: Stage) -> None:
+        """Say what is run, on stderr: stdout is the command's."""
+        if not self.app.console.quiet:
+            self.app.console.trace(f"revfs: {stage.name}: {shlex.join(stage.command)}")
 
     def add(self, paths: Sequence[bytes]) -> None:
         """What `revfs add` does; waits for another that is at work, since the command may have
@@ -262,8 +294,6 @@ def _run_where_needed(session: _Session, stage: Stage, *, force: bool) -> int:
     if not force and not session.changes([stage])[stage.name]:
         console.say(f"{stage.name} is up to date")
         return 0
-    if not console.quiet:
-        console.trace(f"revfs: {stage.name}: {shlex.join(stage.command)}")
     try:
         run_stage(session.tools, stage)
     except CommandFailed as error:

@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
-from store.errors import PathNotFound, StoreError
+from store.errors import PathNotFound, PathRefused, StoreError
 from store.git_command import run_git
 from store.ids import GitId
 from store.interruptions import run_command
@@ -42,7 +42,7 @@ class StageTools:
     """What a run needs of the rest of revfs.
 
     `look` opens the work tree for looking at it; `add` makes paths tracked and stages them; `mount`
-    shows a commit as a folder while its context lasts.
+    shows a commit as a folder while its context lasts; `announce` hears of a command that starts.
     """
 
     work_tree: Path
@@ -50,6 +50,7 @@ class StageTools:
     look: Callable[[], AbstractContextManager[PresentContext]]
     add: Callable[[Sequence[bytes]], None]
     mount: Callable[[GitId], AbstractContextManager[Path]]
+    announce: Callable[[Stage], None]
 
 
 def load_changes(
@@ -83,6 +84,7 @@ def run_stage(tools: StageTools, stage: Stage) -> StageRecord:
     places = [Path(os.fsdecode(path)) for path in stage.all_outputs]
     # Nothing is made or added beyond a link, whatever revfs.lock says.
     resolve_arguments(tools.work_tree, tools.work_tree, places)
+    _require_not_ignored(tools.work_tree, stage)
     with tools.look() as context:
         require_no_data_by_git(context, stage.plain_outputs)
         dependencies = _dependencies_of(context, stage)
@@ -132,6 +134,27 @@ def _complete(ids: PresentIds, complaint: str) -> dict[bytes, GitId]:
     return found
 
 
+def _require_not_ignored(work_tree: Path, stage: Stage) -> None:
+    """Say so before a long run, not after it, as far as a rule can be known to name what is not
+    there yet."""
+    top = os.fsencode(work_tree)
+    asked = {path: path for path in stage.all_outputs}
+    # It may become a folder: whatever would be in it is ignored by a rule for a folder.
+    asked |= {
+        path + b"/\x01": path
+        for path in stage.all_outputs
+        if not os.path.lexists(os.path.join(top, path))
+    }
+    fed = b"".join(path + b"\0" for path in asked)
+    command = ["check-ignore", "-z", "--stdin"]
+    found = run_git(command, cwd=work_tree, stdin=fed, ok_codes=(0, 1)).split(b"\0")[:-1]
+    for path in found:
+        raise PathRefused(
+            f"the output {escape_name(asked[path])} is ignored by git: take that rule away, or "
+            "have the command write elsewhere"
+        )
+
+
 def _make_folders(work_tree: Path, outputs: Sequence[bytes]) -> None:
     """The folders that outputs lie in: git keeps no empty ones, so a clone may lack them."""
     for path in outputs:
@@ -144,6 +167,7 @@ def _make_folders(work_tree: Path, outputs: Sequence[bytes]) -> None:
 
 
 def _run(tools: StageTools, stage: Stage, source: Path) -> int:
+    tools.announce(stage)
     words = [word.replace(INPUT_WORD, str(source)) for word in stage.command]
     environment = {**tools.environment, INPUT_VARIABLE: str(source)}
     return run_command(words, cwd=tools.work_tree, environment=environment)
