@@ -15,10 +15,10 @@ from pathlib import Path
 
 from store.attributes_file import AttributesFile
 from store.chunking import ChunkingParameters
-from store.errors import PathNotFound, PathRefused, StoreError
+from store.errors import PathNotFound, StoreError
 from store.git import GitRepository, blob_id
 from store.git_index import IndexChange, IndexedBlob, mode_of
-from store.ignore_rules import NOTHING_IGNORED, Ignored, load_ignored, require_not_ignored
+from store.ignore_rules import NOTHING_IGNORED, Ignored, load_ignored, load_refusals
 from store.pieces import IsKnown
 from store.pointer import MAX_POINTER_BYTES, Pointer, parse_pointer
 from store.progress import ByteProgress
@@ -246,14 +246,11 @@ def sort_files(context: AddContext, files: Sequence[FoundFile]) -> SortedFiles:
 def _without_ignored(
     context: AddContext, arguments: Sequence[Argument], ignored: Ignored, refuse: Refuse
 ) -> list[Argument]:
-    kept = []
-    for argument in arguments:
-        try:
-            require_not_ignored(context.repository.paths, argument.path, ignored)
-            kept.append(argument)
-        except PathRefused as error:
-            refuse(error)
-    return kept
+    named = [argument.path for argument in arguments]
+    refusals = load_refusals(context.repository.paths, named, ignored)
+    for error in refusals.values():
+        refuse(error)
+    return [argument for argument in arguments if argument.path not in refusals]
 
 
 def _gone_paths(

@@ -41,6 +41,11 @@ class Ignored:
         """Whether this path, or a folder above it, was named by a rule."""
         return path in self or any(folder in self.folders for folder in _folders_above(path))
 
+    def holds_some_below(self, folder: bytes) -> bool:
+        """Whether anything in this folder was named by a rule."""
+        above = folder + b"/"
+        return any(path.startswith(above) for path in (*self.files, *self.folders))
+
     def shown(self) -> list[bytes]:
         """All of them in order, folders with a slash at their end."""
         return sorted([*self.files, *(folder + b"/" for folder in self.folders)])
@@ -86,24 +91,37 @@ def load_ignored_outside(
     return _below(found, target)
 
 
-def require_not_ignored(paths: RepositoryPaths, path: bytes, ignored: Ignored) -> None:
-    """Raise PathRefused, naming the rule, for a path that the user named and that is ignored."""
-    if path and ignored.covers(path):
-        rule = _load_rule(paths, path)
-        raise PathRefused(
-            f"{escape_name(path)} is ignored by {rule}: take that rule away (dvc add wrote one for "
-            "each of its paths), or add it all the same with --force"
-        )
+def load_refusals(
+    paths: RepositoryPaths, named: Iterable[bytes], ignored: Ignored
+) -> dict[bytes, PathRefused]:
+    """Why which of the paths that the user named are not added, with the rule: those that are
+    ignored, and ignored folders of files that git's index has, where the new ones would be left out
+    in silence. At most one run of git. Raises GitError."""
+    suspect = [p for p in named if p and (ignored.covers(p) or ignored.holds_some_below(p))]
+    rules = _load_rules(paths, suspect) if suspect else {}
+    refusals = {}
+    for path in suspect:
+        if path in rules or ignored.covers(path):
+            rule = rules.get(path, f"a rule in {os.fsdecode(IGNORE_FILE)}")
+            refusals[path] = PathRefused(
+                f"{escape_name(path)} is ignored by {rule}: take that rule away (dvc add wrote one "
+                "for each of its paths), or add it all the same with --force"
+            )
+    return refusals
 
 
-def _load_rule(paths: RepositoryPaths, path: bytes) -> str:
-    """The rule that names a path, in words; ours are only known by their file's name."""
+def _load_rules(paths: RepositoryPaths, named: Sequence[bytes]) -> dict[bytes, str]:
+    """The rule of git's by which a path, or a folder above it, is ignored, in words."""
     command = ["check-ignore", "--verbose", "--no-index", "-z", "--stdin"]
-    found = run_git(command, cwd=paths.top, stdin=path + b"\0", ok_codes=(0, 1)).split(b"\0")
-    if len(found) < 4:
-        return f"a rule in {os.fsdecode(IGNORE_FILE)}"
-    source, line, rule = (escape_name(part) for part in found[:3])
-    return f"the rule {rule} in {source}, line {line}"
+    stdin = b"".join(path + b"\0" for path in named)
+    words = run_git(command, cwd=paths.top, stdin=stdin, ok_codes=(0, 1)).split(b"\0")
+    found = zip(words[0::4], words[1::4], words[2::4], words[3::4], strict=False)
+    return {
+        path: f"the rule {escape_name(rule)} in {escape_name(source)}, line {escape_name(line)}"
+        for source, line, rule, path in found
+        # A rule that takes back another is named, too.
+        if not rule.startswith(b"!")
+    }
 
 
 def _known_below(
