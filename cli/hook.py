@@ -12,7 +12,7 @@ from cli.settings import load_settings
 from cli.stores import store_settings
 from store.config_keys import REPOSITORY_ID
 from store.directories import TRACKED_KINDS
-from store.errors import ConfigError, RevisionNotFound, StoreError
+from store.errors import ConfigError, RevisionNotFound, StoreError, leaves_of
 from store.git import Commit, GitRepository
 from store.ids import GitId
 from store.opening import LocalStore
@@ -54,10 +54,13 @@ def pre_push(app: App, arguments: tuple[str, ...]) -> None:
             return
         try:
             summary = push_commits(app, settings, local, commits)
-        except StoreError as error:
+        except Exception as error:
+            causes = [part for part in leaves_of(error) if isinstance(part, StoreError)]
+            if not causes:
+                raise
             raise StoreError(
-                f"{error} (git push stops here, since the data goes first; git push --no-verify "
-                "leaves it behind)"
+                f"{causes[0]} (git push stops here, since the data goes first; git push "
+                "--no-verify leaves it behind)"
             ) from error
     # On stderr, as all that git push says.
     if not app.console.quiet:

@@ -47,6 +47,7 @@ def command(app: App, revisions: tuple[str, ...], remote_name: str | None, all_r
     settings = load_settings(app, remote_name=remote_name)
     if settings.remote is None:
         raise ConfigError("there is no remote yet: `revfs remote add -d NAME URL` makes one")
+    require_initialised(settings)
     with LocalStore(store_settings(settings), to_write=True) as local:
         summary = push_commits(
             app, settings, local, _commits(local.repository, revisions, all_refs)

@@ -29,7 +29,7 @@ class Bench:
         self.folder = folder
         self.scale = 10 if quick else 1
         config = folder / "gitconfig"
-        config.write_text("[user]\n\tname = Bench\n\temail = bench@example.org\n")
+        config.write_text("[user]\n\tname = Bench\n\temail = bench@example.org\n[gc]\n\tauto = 0\n")
         self.environment = {
             **os.environ,
             "XDG_CACHE_HOME": str(folder / "cache"),

@@ -48,6 +48,8 @@ _MANIFESTS_AT_ONCE = 16
 _SLOWEST_BYTES_PER_SECOND = 50_000
 # A staged pack goes up as it is if at least this share of it is needed.
 _NEEDED_SHARE = 0.8
+# Below this, packs of one kind are written anew as one, if there are several.
+_SMALL_PACK_BYTES = 4 << 20
 # Keeps index objects at some tens of megabytes, so that one is parsed at a go.
 _INDEX_ENTRIES = 500_000
 
@@ -266,16 +268,18 @@ async def _plan(
 def _choose_whole_packs(
     staging: Staging, missing: dict[ChunkId, Wanted], holdings: RemoteHoldings
 ) -> dict[PackName, PackTable]:
-    """The staged packs that hold nothing that the remote has and little that nobody needs, and of
-    which nothing is known to be damaged."""
+    """The staged packs that go up as they are: large ones, or the only small one of a kind, that
+    hold nothing that the remote has and little that nobody needs, and of which nothing is known to
+    be damaged."""
     needed_bytes: defaultdict[PackName, int] = defaultdict(int)
     for place in staging.load_places(list(missing)):
         if place is not None:
             needed_bytes[place.pack] += place.entry.stored_length
-    whole = {}
+    whole: dict[PackName, PackTable] = {}
+    small: defaultdict[PackKind, list[PackName]] = defaultdict(list)
     for pack, needed in needed_bytes.items():
         try:
-            _, table = staging.load_table(pack)
+            kind, table = staging.load_table(pack)
         except MalformedObject as error:
             log.warning("a staged pack does not go up as it is: %s", error)
             continue
@@ -285,6 +289,13 @@ def _choose_whole_packs(
         is_whole = {place and place.pack for place in staging.load_places(chunks)} == {pack}
         if is_whole and needed >= _NEEDED_SHARE * stored and not any(holdings.load_places(chunks)):
             whole[pack] = table
+            if table.pack_size < _SMALL_PACK_BYTES:
+                small[kind].append(pack)
+    for packs in small.values():
+        # Of many a git add of a file or two; together they are one object, and one GET.
+        if len(packs) > 1:
+            for pack in packs:
+                del whole[pack]
     return whole
 
 

@@ -43,8 +43,10 @@ class Smudger:
         self._reading: ReadingThread | None = None
         self._largest_bytes = int(_MEMORY_SHARE * _memory_bytes())
         self._at_once = trio.Semaphore(_FILES_AT_ONCE)
-        # Paths that git was told to ask for again; each is put into the queue once it is ready.
-        self._delayed: set[bytes] = set()
+        # Pointers by path that git was told to ask for again, which it does without them; each path
+        # is put into the queue once it is ready.
+        self._delayed: dict[bytes, bytes] = {}
+        self._unnamed = 0
         self._ready: queue.SimpleQueue[bytes] = queue.SimpleQueue()
         # Of those, the ones that could not be fetched.
         self._failed: set[bytes] = set()
@@ -57,6 +59,7 @@ class Smudger:
     def smudge(self, path: bytes, content: bytes, *, can_delay: bool) -> Iterator[bytes]:
         """The pieces of what is to stand in the work tree for what git keeps. Raises Delayed where
         `can_delay` and the content must be fetched first, StoreError for what git must not take."""
+        content = self._delayed.pop(path, content)
         pointer = parse_pointer(content)
         if pointer is None or self._policy is SmudgePolicy.POINTER:
             return iter([content])
@@ -73,6 +76,7 @@ class Smudger:
                     self.left_as_pointers += 1
                     return iter([content])
                 if can_delay:
+                    self._delayed[path] = content
                     self._fetch_later(path, pointer)
                     raise Delayed
             return self._pieces(pointer)
@@ -84,13 +88,12 @@ class Smudger:
         """Delayed paths whose content is here, or not to be had, by now; at least one unless all
         were named."""
         found: list[bytes] = []
-        while self._delayed and not (found and self._ready.empty()):
+        while self._unnamed and not (found and self._ready.empty()):
             try:
                 found.append(self._ready.get(timeout=_POLL_SECONDS))
+                self._unnamed -= 1
             except queue.Empty:
                 self._check_listener()
-                continue
-            self._delayed.discard(found[-1])
         return found
 
     def close(self) -> None:
@@ -132,7 +135,7 @@ class Smudger:
             finally:
                 self._ready.put(path)
 
-        self._delayed.add(path)
+        self._unnamed += 1
         self._open().start(fetch)
 
     def _pieces(self, pointer: Pointer) -> Iterator[bytes]:

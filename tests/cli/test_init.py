@@ -25,13 +25,18 @@ def test_init_writes_a_random_id_and_stages_it(
     assert run_git(["status", "--porcelain"], cwd=top).decode() == f"A  {COMMITTED_FILE}\n"
 
 
-def test_init_touches_nothing_but_its_file(top: Path) -> None:
+def test_init_touches_nothing_but_its_file_the_filter_and_the_hook(top: Path) -> None:
     (top / "staged").write_text("mine")
     run_git(["add", "staged"], cwd=top)
     (top / "staged").write_text("mine, changed")
     before = run_git(["config", "--local", "--list"], cwd=top)
     assert run(["-C", str(top), "init"]) == ExitCode.DONE
-    assert run_git(["config", "--local", "--list"], cwd=top) == before
+    after = run_git(["config", "--local", "--list"], cwd=top)
+    assert after.startswith(before)
+    added = [line.partition(b"=")[0] for line in after.removeprefix(before).splitlines()]
+    assert added == [b"filter.revfs.process", b"filter.revfs.required"]
+    hooks = {path.name for path in (top / ".git/hooks").iterdir()}
+    assert {name for name in hooks if not name.endswith(".sample")} == {"pre-push"}
     status = run_git(["status", "--porcelain"], cwd=top).decode().splitlines()
     assert sorted(status) == sorted([f"A  {COMMITTED_FILE}", "AM staged"])
 

@@ -155,3 +155,21 @@ async def test_manifests_name_their_repository(
     assert len(manifest.packs) == len(manifest.indexes) == 1
     (set_up,) = (m for c, m in manifests(bucket).items() if c != commit)
     assert (set_up.packs, set_up.indexes) == ((), ())
+
+
+async def test_many_small_staged_packs_go_up_as_one(
+    repository: Repository, local: LocalStore, bucket: Bucket
+) -> None:
+    contents = {f"file-{number}": random_bytes(1000, number) for number in range(12)}
+    for path, content in contents.items():
+        repository.write(path, content)
+        add(repository, local, path)
+    repository.commit()
+    assert len(staged_packs(repository)) == 12
+    summary = await push(local, to(bucket))
+    assert summary.packs == 1
+    assert bucket.puts() == ["format", "packs", "index", *["manifests"] * 2]
+    assert staged_packs(repository) == []
+    await assert_complete(local, bucket)
+    for path, content in contents.items():
+        assert await read_file(local, to(bucket), path.encode()) == content
