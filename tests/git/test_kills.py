@@ -13,7 +13,7 @@ import pytest
 
 from tests.mounted.repositories import Clone, make_repository
 
-FILES = 300
+FILES = 120
 
 
 @pytest.fixture
@@ -62,7 +62,7 @@ def children_of(pid: int) -> list[int]:
 def test_a_kill_during_git_add_loses_nothing_that_git_took(repository: Clone, whole: bool) -> None:
     chance = random.Random(whole)
     written = {b"first"}
-    for round_number in range(4):
+    for round_number in range(3):
         write_files(repository, round_number, written)
         process = subprocess.Popen(
             ["git", "add", "data"],
@@ -104,3 +104,63 @@ def test_a_filter_killed_after_git_wrote_its_index_has_lost_nothing(repository: 
     assert repository.git("ls-files", "data").count("\n") == FILES + 1
     require_nothing_lost(repository, written)
     assert not list(repository.top.glob(".git/revfs/staged/*.journal"))
+
+
+def start_and_kill(repository: Clone, seconds: float, *command: str) -> None:
+    """A command, killed with all that it started."""
+    process = subprocess.Popen(
+        command,
+        cwd=repository.top,
+        env=repository.environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    time.sleep(seconds)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    for lock in repository.top.glob(".git/**/*.lock"):
+        # As git itself advises; its own files of ours are locked while their owner lives.
+        if lock.name in ("index.lock", "HEAD.lock", "main.lock"):
+            lock.unlink()
+    repository.git("fsck", "--strict", "--no-dangling")
+
+
+def data_of(repository: Clone) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in (repository.top / "data").iterdir()}
+
+
+def test_a_kill_during_commit_checkout_and_push_leaves_what_the_next_run_ends(
+    repository: Clone, tmp_path: Path
+) -> None:
+    chance = random.Random(5)
+    (tmp_path / "store").mkdir()
+    repository.revfs("remote", "add", "-d", "storage", tmp_path / "store")
+    subprocess.run(["git", "init", "--quiet", "--bare", tmp_path / "origin.git"], check=True)
+    repository.git("remote", "add", "origin", tmp_path / "origin.git")
+    versions: dict[str, dict[str, bytes]] = {}
+    for name in ("one", "two"):
+        write_files(repository, len(versions), set())
+        versions[name] = data_of(repository)
+        repository.git("add", "data")
+        for path in list((repository.top / "data").iterdir())[:50]:
+            path.write_bytes(path.read_bytes() + b"more")
+        versions[name] = data_of(repository)
+        for _ in range(2):
+            start_and_kill(repository, chance.uniform(0.1, 0.8), "git", "commit", "-a", "-m", name)
+        repository.git("commit", "--quiet", "--allow-empty", "-a", "-m", name)
+        repository.git("tag", name)
+    for _ in range(2):
+        for name in ("one", "two"):
+            start_and_kill(repository, chance.uniform(0.1, 1.0), "git", "checkout", "--force", name)
+            repository.git("checkout", "--quiet", "--force", name)
+            assert data_of(repository) == versions[name]
+            assert repository.git("status", "--porcelain") == ""
+    for _ in range(3):
+        start_and_kill(repository, chance.uniform(0.2, 1.0), "git", "push", "origin", "two")
+    repository.git("push", "--quiet", "origin", "one", "two")
+    clone = repository.clone(tmp_path / "clone", tmp_path / "clone-home")
+    clone.git("checkout", "--quiet", "two")
+    clone.revfs("pull")
+    assert data_of(clone) == versions["two"]
