@@ -27,6 +27,8 @@ from store.revision_diff import (
 from store.shown_names import escape_name
 from vfs.attributes import mode_of
 
+# A longer name pushes what follows it to the right.
+_NAME_WIDTH = 60
 _COLOURS = {ChangeKind.ADDED: Colour.NEW, ChangeKind.REMOVED: Colour.GONE}
 
 
@@ -90,7 +92,7 @@ def _count_new_bytes(
 
 
 def _show_changes(app: App, changes: Sequence[Change]) -> None:
-    width = max((len(_names(change)) for change in changes), default=0)
+    width = min(max((len(_names(change)) for change in changes), default=0), _NAME_WIDTH)
     for change in changes:
         line = f"{change.kind.value:<8} {_names(change):<{width}}  {_facts(change)}"
         app.console.out(line.rstrip(), _COLOURS.get(change.kind, Colour.OTHER))

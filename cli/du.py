@@ -66,11 +66,15 @@ def _parts(local: LocalStore, named: NamedPaths, summary: bool) -> Iterator[Path
 
 
 def _show(app: App, parts: list[PartSize], total: Size) -> None:
-    rows = [_row(part.size, part.path + b"/" if part.is_folder else part.path) for part in parts]
+    rows = [_row(part.size, _name(part)) for part in parts]
     app.console.table(["SIZE", "STORED", "HERE", "NAME"], [*rows, _row(total, b"total")])
     if total.unknown_bytes:
         unknown = format_bytes(total.unknown_bytes)
         app.console.warn(f"{unknown} of that are known of nowhere, and not in STORED")
+
+
+def _name(part: PartSize) -> bytes:
+    return (part.path or b".") + (b"/" if part.is_folder else b"")
 
 
 def _row(size: Size, name: bytes) -> list[str | bytes | int]:

@@ -16,6 +16,8 @@ from store.status import Status, read_status
 from store.work_tree_changes import Difference, FileChange, WorkTreeChanges
 
 _MOST_SHOWN = 20
+# A longer name pushes what follows it to the right.
+_NAME_WIDTH = 60
 _COLOURS = {Difference.ADDED: Colour.NEW, Difference.DELETED: Colour.GONE}
 
 
@@ -101,7 +103,7 @@ def _words(items: int, size_bytes: int) -> tuple[str, str]:
 
 def _show_changes(app: App, title: str, changes: Sequence[FileChange]) -> None:
     rows = [(change.difference.value, _names(change), _sizes(change)) for change in changes]
-    width = max((len(names) for _, names, _ in rows[:_MOST_SHOWN]), default=0)
+    width = min(max((len(names) for _, names, _ in rows[:_MOST_SHOWN]), default=0), _NAME_WIDTH)
     lines = [f"  {word:<8}  {names:<{width}}  {sizes}".rstrip() for word, names, sizes in rows]
     colours = [_COLOURS.get(change.difference, Colour.OTHER) for change in changes]
     _show_section(app, title, list(zip(lines, colours, strict=True)))

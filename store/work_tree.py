@@ -160,6 +160,11 @@ class WorkTreeWriter:
         return [line[1:] for line in lines if line[:1] == _PLACED]
 
 
+def lie_apart(folder: int, other: int) -> bool:
+    """Whether two open folders are plainly not in one file system."""
+    return os.fstat(folder).st_dev != os.fstat(other).st_dev
+
+
 def _load_journal(folder: int) -> list[bytes]:
     try:
         descriptor = open_file(folder, _JOURNAL)
@@ -196,7 +201,7 @@ class WorkTreeTarget:
         self._place = writer.scratch.descriptor
         self._descriptor = -1
         try:
-            beside = os.fstat(self._place).st_dev != os.fstat(self._folder).st_dev
+            beside = lie_apart(self._place, self._folder)
             self._descriptor = self._create_beside() if beside else self._create()
         except BaseException:
             os.close(self._folder)

@@ -10,6 +10,7 @@ from vfs.inodes import (
     ROOT_INODE,
     DirectoryNumbers,
     EntryNumber,
+    handle_of,
     inode_of,
     split_inode,
 )
@@ -101,3 +102,37 @@ def test_numbers_that_were_never_given_out_stand_for_nothing() -> None:
     assert [numbers.place(number) for number in (-1, 0, 4, 2**32)] == [None] * 4
     assert numbers.has_block(1)
     assert not numbers.has_block(2)
+
+
+@given(st.lists(st.tuples(shapes, st.booleans()), max_size=4))
+def test_every_root_has_directories_of_its_own_however_many_there_are(
+    roots: list[tuple[list[set[int]], bool]],
+) -> None:
+    numbers = DirectoryNumbers(TREE)
+    expected = {ROOT_DIRECTORY: (TREE, EntryNumber(0, 0), 1, ROOT_DIRECTORY)}
+    for position, (shape, again) in enumerate(roots):
+        parent = EntryNumber(ROOT_DIRECTORY, position)
+        root = numbers.add_root(TREE, parent)
+        expected[root] = (TREE, parent, 1, root)
+        queue = [(root, 1)]
+        for entries in shape:
+            if not queue:
+                break
+            number, depth = queue.pop(0)
+            folders = [(entry, tree_of(number, entry)) for entry in sorted(entries)]
+            first = numbers.block(number, folders)
+            assert not again or numbers.block(number, folders) == first
+            for rank, (entry, tree) in enumerate(folders):
+                place = (tree, EntryNumber(number, entry), depth + 1, root)
+                assert first + rank not in expected
+                expected[first + rank] = place
+                queue.append((first + rank, depth + 1))
+    assert {number: numbers.place(number) for number in range(1, len(numbers))} == expected
+    assert all(numbers.root_of(number) == place[3] for number, place in expected.items())
+    assert numbers.root_of(0) == numbers.root_of(len(numbers)) == numbers.root_of(-1) == 0
+
+
+@given(directory_numbers, directory_numbers, entry_numbers)
+def test_a_handle_means_a_directory_and_is_no_inode(one: int, other: int, entry: int) -> None:
+    assert split_inode(handle_of(one)) == EntryNumber(one, -1)
+    assert handle_of(one) != inode_of(other, entry)

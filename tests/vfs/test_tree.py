@@ -12,6 +12,7 @@ from store.directory_loader import DirectoryLoader
 from store.errors import GitError
 from store.git import GitRepository
 from store.git_command import find_repository
+from vfs.attributes import FOR_EVER_SECONDS, MOVING_SECONDS
 from vfs.errors import NotADirectory, StaleInode
 from vfs.inodes import ROOT_DIRECTORY, ROOT_INODE, inode_of
 from vfs.tree import RevisionTree
@@ -158,3 +159,38 @@ async def test_folders_nested_too_deeply_are_refused_and_those_above_served(
         inode = inode_of(folder.number, entry)
     with pytest.raises(GitError, match="too deeply"):
         await deep.load_folder(inode)
+
+
+async def test_a_root_that_moves_keeps_the_numbers_of_what_it_was(make_tree: MakeTree) -> None:
+    made = make_tree()
+    place = made._numbers.place(ROOT_DIRECTORY)
+    assert place is not None
+    below = (await made.load_directory(ROOT_DIRECTORY)).entry(0)
+    tree = RevisionTree(made._loader, place.tree, 100, moves=True)
+    before = await walk(tree)
+    handle = await tree.load_handle(ROOT_INODE)
+    tree.move_to(below.tree, 200)
+    moved = await tree.load_folder(ROOT_INODE)
+    assert [moved.name(number) for number in moved.listed] == [b"b", b"one"]
+    assert {moved.attributes(number).inode for number in moved.listed}.isdisjoint(before.values())
+    # A listing that was begun goes on in what it was begun in.
+    begun = await tree.load_folder(handle)
+    assert [begun.name(number) for number in begun.listed] == [b"a", b"c", b"d", b"five"]
+    assert [begun.attributes(number).time_seconds for number in begun.listed] == [100] * 4
+    assert (await tree.load_attributes(ROOT_INODE)).time_seconds == 200
+    assert (await tree.load_attributes(before[b"a/one"])).time_seconds == 100
+    tree.move_to(place.tree, 100)
+    assert await walk(tree) == before
+
+
+async def test_only_the_names_in_a_root_that_moves_hold_for_a_moment(make_tree: MakeTree) -> None:
+    made = make_tree()
+    place = made._numbers.place(ROOT_DIRECTORY)
+    assert place is not None
+    for moves, expected in ((False, FOR_EVER_SECONDS), (True, MOVING_SECONDS)):
+        tree = RevisionTree(made._loader, place.tree, 0, moves=moves)
+        root = await tree.load_folder(ROOT_INODE)
+        assert root.attributes(0).valid_seconds == expected
+        assert (await tree.load_attributes(ROOT_INODE)).valid_seconds == expected
+        below = await tree.load_folder(root.attributes(0).inode)
+        assert below.attributes(0).valid_seconds == FOR_EVER_SECONDS
