@@ -17,6 +17,14 @@ holds() { grep -q -e "$1" <<<"$2" || fail "no '$1' in: $2"; }
 
 bytes() { python3 -c 'import random, sys; sys.stdout.buffer.write(random.Random(int(sys.argv[1])).randbytes(int(sys.argv[2])))' "$1" "$2"; }
 
+leave() {
+  for mountpoint in "$folder"/mnt*; do
+    mountpoint -q "$mountpoint" && revfs unmount "$mountpoint"
+  done
+  return 0
+}
+trap leave EXIT
+
 git init --quiet --bare "$folder/origin.git"
 
 step "dvc init, git commit -> revfs init"
@@ -177,9 +185,8 @@ clean
 git push --quiet origin task 2>&1
 
 step "data that is not in the work tree -> revfs add SRC --to PATH"
-git clone --quiet --no-checkout "$folder/origin.git" "$folder/small" && cd "$folder/small"
-git checkout --quiet "origin/task" -- .revfsconfig 2>/dev/null && rm -f .git/index .revfsconfig
-git update-ref --no-deref HEAD "$(git rev-parse origin/task)"
+git clone --quiet --no-checkout --branch task "$folder/origin.git" "$folder/small"
+cd "$folder/small"
 cp -r "$folder/data-2" "$folder/elsewhere"
 revfs init
 revfs add "$folder/elsewhere" --to imagenet
