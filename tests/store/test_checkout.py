@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from store import add as add_module
 from store import work_tree as work_tree_module
 from store.checkout import CheckoutSummary, plan_checkout
 from store.contents import ContentReader
@@ -30,8 +31,6 @@ from tests.fakes.repositories import (
     open_local,
     random_bytes,
 )
-
-pytestmark = pytest.mark.usefixtures("in_no_hurry_for_git")
 
 ODD = b"data/caf\xe9\n"
 CONTENTS = {
@@ -164,14 +163,14 @@ def test_a_pointer_changed_while_its_data_is_read_is_left_as_it_is(
 def test_what_was_staged_anew_meanwhile_stays_staged(
     published: Published, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    wait = work_tree_module.wait_for_git
+    wait = add_module.wait_for_git
 
     def stage_then_wait(*arguments: object) -> object:
         line = f"100644,{clone.write_blob(b'another')},{'data/tool'}"
         clone.git("update-index", "--cacheinfo", line)
         return wait(*arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(work_tree_module, "wait_for_git", stage_then_wait)
+    monkeypatch.setattr(add_module, "wait_for_git", stage_then_wait)
     with published.cloned(tmp_path) as (clone, local):
         checkout(clone, local, to(published.bucket), fetch=True)
         assert clone.git("cat-file", "blob", ":data/tool") == b"another"
