@@ -29,7 +29,15 @@ from store.staging import Staging
 from store.standing_files import take_away
 from store.stat_cache import StatCache, same_file_state
 from store.tracked_patterns import Target, add_patterns
-from store.walk import Argument, FoundFile, Refuse, raise_refusal, resolve_arguments, walk
+from store.walk import (
+    Argument,
+    FoundFile,
+    OutsideWorkTree,
+    Refuse,
+    raise_refusal,
+    resolve_arguments,
+    walk,
+)
 
 # Files are stamped from a clock that lags by up to a tick of 10 ms.
 _CLOCK_GRAIN_SECONDS = 0.02
@@ -204,7 +212,7 @@ def plan_add(
     """
     refused: list[StoreError] = []
     refuse = refused.append if keep_going else raise_refusal
-    arguments = resolve_arguments(context.work_tree, cwd, paths)
+    arguments = _resolve(context, cwd, paths)
     indexed = context.repository.index.load_entries()
     ignored = NOTHING_IGNORED
     if not force:
@@ -225,6 +233,14 @@ def plan_add(
         ignored=ignored,
         refused=tuple(refused),
     )
+
+
+def _resolve(context: AddContext, cwd: Path, paths: Sequence[Path]) -> list[Argument]:
+    try:
+        return resolve_arguments(context.work_tree, cwd, paths)
+    except OutsideWorkTree as error:
+        hint = "revfs add SRC --to PATH makes a version of data that lies elsewhere"
+        raise OutsideWorkTree(f"{error}; {hint}") from error
 
 
 def sort_files(context: AddContext, files: Sequence[FoundFile]) -> SortedFiles:

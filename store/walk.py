@@ -25,6 +25,10 @@ def raise_refusal(error: StoreError) -> None:
     raise error
 
 
+class OutsideWorkTree(PathRefused):
+    """A path that is not in this work tree."""
+
+
 class FoundFile(NamedTuple):
     """A file or symbolic link: its path in git's index, where it lies (absolute), and its stat."""
 
@@ -48,8 +52,8 @@ class Argument(NamedTuple):
 
 
 def resolve_arguments(work_tree: Path, cwd: Path, paths: Sequence[Path]) -> list[Argument]:
-    """The user's paths as git sees them. Raises PathRefused for one that is not in this work tree,
-    is inside a git directory, or lies beyond a symbolic link."""
+    """The user's paths as git sees them. Raises OutsideWorkTree, and PathRefused for one that is
+    inside a git directory or lies beyond a symbolic link."""
     top = os.fsencode(work_tree)
     mounts = _mounted_revisions()
     return [_resolve(top, cwd, path, mounts) for path in paths]
@@ -65,7 +69,7 @@ def _resolve(top: bytes, cwd: Path, path: Path, mounts: frozenset[bytes]) -> Arg
     if inside is None:
         inside = b"" if os.path.realpath(absolute) == top else None
     if inside is None:
-        raise PathRefused(f"{path} is outside the work tree {os.fsdecode(top)}")
+        raise OutsideWorkTree(f"{path} is outside the work tree {os.fsdecode(top)}")
     parts = inside.split(b"/") if inside else []
     _require_own_path(top, parts, path, mounts)
     place = os.path.join(top, inside) if inside else top

@@ -14,7 +14,7 @@ from fcntl import LOCK_EX, LOCK_NB, flock
 from pathlib import Path
 from typing import NamedTuple
 
-from store.add import wait_for_git
+from store import add
 from store.errors import Busy, PathRefused, StoreError
 from store.git import GitRepository
 from store.git_index import MODE_EXECUTABLE, IndexChange
@@ -130,7 +130,7 @@ class WorkTreeWriter:
 
     def _settle(self) -> list[IndexChange]:
         changes = {placed.change.path: placed.change for placed in self._placed}
-        return wait_for_git(self._top, list(changes.values()))
+        return add.wait_for_git(self._top, list(changes.values()))
 
     def _write_index(
         self, changes: Sequence[IndexChange], removed: Sequence[bytes], stat_cache: StatCache

@@ -122,7 +122,8 @@ def prepare(mountpoint: Path, paths: RepositoryPaths, cache_directory: Path) -> 
 
 
 def default_mountpoint(paths: RepositoryPaths, revision: str) -> Path:
-    """`mnt/<revision>` at the top of the work tree, made if missing and kept out of git.
+    """`mnt/<revision>` at the top of the work tree, made if missing and kept out of git. Slashes
+    and colons in it become hyphens.
 
     Raises PathRefused in a bare repository, and where the folder would be made beyond a link.
     """
@@ -130,7 +131,7 @@ def default_mountpoint(paths: RepositoryPaths, revision: str) -> Path:
         raise PathRefused(
             "the repository has no work tree to mount in: name a mountpoint, an empty folder"
         )
-    name = re.sub("[/:]", "-", revision).lstrip(".-") or "revision"
+    name = re.sub("[/:]", "-", revision.rstrip("/:")).lstrip(".-") or "revision"
     place = paths.work_tree / "mnt" / name
     for folder in (place.parent, place):
         # A commit can hold a link, which must not say where things are made.

@@ -1,5 +1,6 @@
 """`revfs add` as a person meets it: words, exit codes, and a kill at any moment."""
 
+import json
 import os
 import random
 import signal
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from cli.main import ExitCode
+from store import read_files as read_files_module
 from tests.fakes.processes import environment_with, revfs_command
 from tests.fakes.repositories import Repository, make_repository, random_bytes
 
@@ -110,6 +112,75 @@ def test_two_adds_at_once_are_one_and_a_clear_refusal(
         assert repository.revfs("add", "a") == ExitCode.FAILED
         assert "another revfs add is at work" in capsys.readouterr().err
     assert repository.revfs("add", "a") == ExitCode.DONE
+
+
+def test_a_dry_run_says_it_all_and_changes_nothing(
+    repository: Repository, capsys: pytest.CaptureFixture[str]
+) -> None:
+    repository.write(".gitignore", b"*.tmp\n/cache\n")
+    for name in ("a/one", "a/two", "a/gone"):
+        repository.write(name, name.encode())
+    assert repository.revfs("-q", "add", "a") == ExitCode.DONE
+    pointer = repository.git("cat-file", "blob", ":a/one")
+    (repository.top / "a/gone").unlink()
+    repository.write("a/new", b"new")
+    repository.write("a/pointer", pointer)
+    repository.write("a/x.tmp")
+    repository.write("cache/x")
+    os.mkfifo(repository.top / "a/pipe")
+    attributes = (repository.top / ".gitattributes").read_bytes()
+    before = repository.staged()
+    assert repository.revfs("add", "--dry-run", "a", "cache", "none") == ExitCode.FAILED
+    out = capsys.readouterr().out.splitlines()
+    assert out[:4] == [
+        "would add a/new",
+        "would add a/pointer",
+        "would remove a/gone",
+        "would pass over a/x.tmp",
+    ]
+    refused = sorted(line.removeprefix("would refuse: ") for line in out if "refuse" in line)
+    assert [words.split(" ")[0] for words in refused] == ["a/pipe", "a/pointer", "cache", "none"]
+    assert out[-1].startswith("would add 2 files (")
+    assert out[-1].endswith("to read), 2 unchanged, 1 removed")
+    facts = {"add": ["a/new"], "refused": ["b\\xff is not there"], "bytes_to_read": 3}
+    assert repository.revfs("add", "-n", "--json", "a/new", "b\udcff") == ExitCode.FAILED
+    found = json.loads(capsys.readouterr().out)
+    assert {name: value for name, value in found.items() if value} == {"dry_run": True, **facts}
+    assert repository.revfs("add", "-n", "a/new") == ExitCode.DONE
+    assert repository.staged() == before
+    assert (repository.top / ".gitattributes").read_bytes() == attributes
+
+
+def test_who_comes_from_dvc_hears_of_the_rule_that_dvc_wrote(
+    repository: Repository, capsys: pytest.CaptureFixture[str]
+) -> None:
+    repository.write(".gitignore", b"/data\n")
+    repository.write("data/one", b"x")
+    assert repository.revfs("add", "data") == ExitCode.FAILED
+    assert capsys.readouterr().err == (
+        "revfs: data is ignored by the rule /data in .gitignore, line 1: take that rule away "
+        "(dvc add wrote one for each of its paths), or add it all the same with --force\n"
+    )
+    assert repository.revfs("add", "data", "--force", "--json") == ExitCode.DONE
+    assert json.loads(capsys.readouterr().out)["added"] == 1
+    assert b"data/one" in repository.staged()
+
+
+def test_as_many_threads_read_as_are_asked_for(
+    repository: Repository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[int] = []
+    pool = read_files_module.ThreadPoolExecutor
+    monkeypatch.setattr(
+        read_files_module,
+        "ThreadPoolExecutor",
+        lambda jobs, **words: (seen.append(jobs), pool(jobs, **words))[1],
+    )
+    repository.write("a")
+    assert repository.revfs("add", "a", "--jobs", "3") == ExitCode.DONE
+    repository.write("b")
+    assert repository.revfs("add", "b") == ExitCode.DONE
+    assert seen == [3, len(os.sched_getaffinity(0))]
 
 
 def test_an_add_that_is_killed_anywhere_leaves_nothing_that_the_next_one_minds(

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 from cli.console import App, Console
 from cli.main import ExitCode, run
 from cli.stores import open_mount_records
+from tests.fakes.repositories import Repository
 from vfs.mount_records import MountRecord, process_start
 
 Refused = Callable[..., str]
@@ -135,3 +137,74 @@ def test_a_mount_is_listed_for_people_and_programs_whatever_became_of_its_cache(
     line = capsys.readouterr().out.splitlines()[-1]
     assert "abababababab" in line
     assert "alive" in line
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ((), "name a revision, as in"),
+        (("v1", "place", "more"), "a word too many: 'more'; name REV and MOUNTPOINT"),
+        (("--all", "place", "more"), "a word too many: 'more'; name only MOUNTPOINT with --all"),
+        (("--all", "--follow", "place"), "leave --follow out"),
+    ],
+)
+def test_words_that_cannot_be_meant_are_a_usage_error(
+    top: Path, refused: Refused, words: tuple[str, ...], said: str
+) -> None:
+    assert said in refused("mount", *words, code=ExitCode.USAGE)
+    assert os.listdir(top) == [".git"]
+
+
+def test_what_is_no_folder_of_a_revision_is_not_mounted(
+    repository: Repository, capsys: pytest.CaptureFixture[str]
+) -> None:
+    repository.write("folder/file")
+    repository.git("add", ".")
+    repository.git("commit", "--quiet", "-m", "x")
+    for path, said in (
+        ("HEAD:folder/file", "folder/file is not a folder in HEAD; revfs cat HEAD:folder/file"),
+        ("HEAD:folder/none", "folder/none is not in that revision"),
+        ("none:folder", "no commit goes by the name 'none'"),
+    ):
+        assert repository.revfs("mount", "--foreground", path) == ExitCode.FAILED
+        captured = capsys.readouterr()
+        assert said in captured.err
+        assert captured.err.count("\n") == 1
+    assert not (repository.top / "mnt").exists()
+
+
+def test_without_a_work_tree_a_mountpoint_must_be_named(
+    repository: Repository, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    repository.git("clone", "--quiet", "--bare", ".", str(tmp_path / "bare"))
+    for words in (("HEAD",), ("--all",), ("HEAD", "--follow")):
+        assert run(["-C", str(tmp_path / "bare"), "mount", *words]) == ExitCode.FAILED
+        assert "no work tree to mount in: name a mountpoint, an empty folder" in (
+            capsys.readouterr().err
+        )
+
+
+@pytest.mark.parametrize(
+    ("kind", "revision", "commit", "shown"),
+    [
+        ("all", "", "", ["--all", "-"]),
+        ("follow", "main", "ab" * 20, ["--follow main", "abababababab"]),
+    ],
+)
+def test_mounts_of_several_commits_are_listed_as_what_was_asked_for(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    kind: str,
+    revision: str,
+    commit: str,
+    shown: list[str],
+) -> None:
+    records = open_mount_records(App(Console(), tmp_path, False, dict(os.environ)))
+    records.write(record_of(tmp_path, kind=kind, revision=revision, commit=commit))
+    assert run(["mounts", "--json"]) == ExitCode.DONE
+    (listed,) = json.loads(capsys.readouterr().out)
+    assert (listed["kind"], listed["revision"]) == (kind, revision or None)
+    assert listed["commit"] == (commit or None)
+    assert run(["mounts"]) == ExitCode.DONE
+    line = capsys.readouterr().out.splitlines()[-1]
+    assert re.split(" {2,}", line)[1:3] == shown

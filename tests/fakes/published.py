@@ -1,6 +1,7 @@
 """A version of data files, pushed to a bucket in this process, and clones with empty caches."""
 
 import contextlib
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -41,7 +42,10 @@ def publish(folder: Path, contents: Mapping[bytes, bytes], executable: bytes = b
     repository = make_repository(folder / "origin")
     bucket = Bucket()
     for path, content in contents.items():
-        repository.write(path, content).chmod(0o755 if path == executable else 0o644)
+        place = repository.write(path, content)
+        place.chmod(0o755 if path == executable else 0o644)
+        # Not of this second, which git would have to be waited for.
+        os.utime(place, (10**9, 10**9))
     with open_local(repository, folder / "origin-cache", bucket_remote()) as local:
         add(repository, local, chunking=FINE)
         repository.commit()

@@ -1,5 +1,6 @@
 """Where a revision can be mounted and where not, and what is left after either."""
 
+import json
 import os
 import stat
 import subprocess
@@ -9,6 +10,7 @@ import pytest
 
 from tests.mounted.conftest import Published
 from tests.mounted.repositories import REVFS, Clone, is_in_tree, wait_until
+from tests.mounted.trees import summaries
 from vfs.mount_records import process_start
 
 
@@ -210,3 +212,48 @@ def test_a_timeout_that_is_no_number_of_seconds_is_a_usage_error(clone: Clone) -
         completed = clone.run(REVFS, "mount", "v1", "--timeout", value, ok=False)
         assert completed.returncode == 2
         assert "--timeout" in completed.stderr
+
+
+def test_a_folder_of_a_revision_is_mounted_alone(clone: Clone, published: Published) -> None:
+    place = clone.top / "mnt/v1-data-deep"
+    try:
+        clone.revfs("mount", "v1:data/deep/")
+        assert summaries(place) == summaries(published.checkouts / "v1/data/deep")
+        assert place.stat().st_mtime == int(clone.git("log", "-1", "--format=%ct", "v1"))
+        (listed,) = clone.mounts()
+        assert listed["revision"] == "v1:data/deep/"
+        assert listed["commit"] == clone.git("rev-parse", "v1").strip()
+    finally:
+        clone.end_mount(place)
+    name = os.fsdecode(b"v1:data/odd/not utf-8 \xff\xfe")
+    assert "is not a folder in v1" in clone.fails("mount", name, clone.fresh_mountpoint())
+
+
+def test_a_mount_tells_programs_what_it_is(clone: Clone) -> None:
+    place = clone.fresh_mountpoint()
+    try:
+        said = json.loads(clone.revfs("mount", "v1", place, "--json"))
+        record = clone.records.load(place)
+        assert record is not None
+        assert said == {
+            "mountpoint": str(place),
+            "kind": "revision",
+            "revision": "v1",
+            "commit": clone.git("rev-parse", "v1").strip(),
+            "pid": record.pid,
+            "log": record.log,
+        }
+    finally:
+        clone.end_mount(place)
+
+
+def test_all_revisions_have_a_default_mountpoint_too(clone: Clone) -> None:
+    place = clone.top / "mnt/all"
+    try:
+        assert clone.revfs("mount", "--all") == f"mounted all revisions on {place}\n"
+        assert (place / "tags/v1/data/empty").read_bytes() == b""
+        assert clone.git("status", "--porcelain") == ""
+        clone.revfs("unmount", place)
+        wait_until(lambda: not place.parent.exists())
+    finally:
+        clone.end_mount(place)

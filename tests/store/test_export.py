@@ -21,8 +21,6 @@ from tests.fakes.processes import environment_with, python_command
 from tests.fakes.published import Published, publish
 from tests.fakes.repositories import NoProgress, Repository, open_local, random_bytes
 
-pytestmark = pytest.mark.usefixtures("in_no_hurry_for_git")
-
 LARGE_BYTES = (4 << 20) + 300_000
 ODD = b"data/caf\xe9\n"
 CONTENTS = {

@@ -37,8 +37,6 @@ from tests.fakes.repositories import (
 )
 from tests.fakes.small_store import build_pack
 
-pytestmark = pytest.mark.usefixtures("in_no_hurry_for_git")
-
 LARGE = random_bytes((4 << 20) + 100_000, 1)
 CONTENTS = {
     b"data/large": LARGE,

@@ -1,6 +1,7 @@
 """The records of mounts: found by others, of this process or a gone one, never in the way."""
 
 import dataclasses
+import json
 import os
 import subprocess
 import sys
@@ -130,6 +131,54 @@ def test_a_damaged_record_is_passed_over(records: MountRecords, tmp_path: Path, 
     (tmp_path / f"user/mounts/{mount_id(tmp_path / 'bad')}.json").write_text(text)
     assert records.load(tmp_path / "bad") is None
     assert records.load_all() == [good]
+
+
+def test_a_record_that_an_older_version_wrote_is_read(
+    records: MountRecords, tmp_path: Path
+) -> None:
+    record = record_of(tmp_path, os.getpid())
+    records.write(record)
+    path = tmp_path / f"user/mounts/{mount_id(tmp_path)}.json"
+    newer = ("kind", "common_dir", "device", "first_mountpoint")
+    values = {
+        name: value for name, value in json.loads(path.read_text()).items() if name not in newer
+    }
+    path.write_text(json.dumps(values))
+    assert records.load(tmp_path) == record
+    assert record.title == "v1"
+
+
+def test_a_mount_is_found_by_where_it_was_first_and_where_it_is_said_to_be(
+    records: MountRecords, tmp_path: Path
+) -> None:
+    one = dataclasses.replace(
+        record_of(tmp_path / "one", os.getpid()), first_mountpoint=str(tmp_path / "first")
+    )
+    records.write(one)
+    assert records.find(tmp_path / "one") == records.find(tmp_path / "first") == one
+    assert records.find(tmp_path / "other") is None
+
+
+def test_a_process_forgets_its_own_record_alone(records: MountRecords, tmp_path: Path) -> None:
+    mine = record_of(tmp_path, os.getpid())
+    other = dataclasses.replace(mine, pid_started=mine.pid_started + 1)
+    records.write(other)
+    records.remove_own(mine)
+    assert records.load(tmp_path) == other
+    records.remove_own(other)
+    assert records.load(tmp_path) is None
+
+
+def test_a_mount_whose_repository_is_not_there_is_said_to_be_so(tmp_path: Path) -> None:
+    alive = record_of(tmp_path, os.getpid())
+    assert alive.state() == "alive"
+    (tmp_path / "git/objects").mkdir(parents=True)
+    known = dataclasses.replace(alive, common_dir=str(tmp_path / "git"))
+    assert known.state() == "alive"
+    (tmp_path / "git").rename(tmp_path / "elsewhere")
+    assert known.state() == "repository gone"
+    assert dataclasses.replace(known, pid_started=1).state() == "dead"
+    assert dataclasses.replace(known, device="0:0").state() == "detached"
 
 
 def test_bytes_that_are_no_text_are_a_damaged_record(records: MountRecords, tmp_path: Path) -> None:

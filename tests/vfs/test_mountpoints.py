@@ -74,6 +74,7 @@ def test_what_cannot_be_a_mountpoint_is_refused_and_left_alone(
     [
         ("v1.2", "v1.2"),
         ("feature/of/mine", "feature-of-mine"),
+        ("v1:train/small/", "v1-train-small"),
         ("main~3", "main~3"),
         ("../../etc", "etc"),
         ("..", "revision"),
