@@ -49,7 +49,8 @@ class Ref(NamedTuple):
 
 def require_repository(paths: RepositoryPaths) -> None:
     """Raise RepositoryGone unless there still is a git directory where the repository was."""
-    if not (paths.common_dir / "objects").is_dir():
+    # Not Path.is_dir, which raises where a network file system has lost the folder.
+    if not os.path.isdir(paths.common_dir / "objects"):
         raise RepositoryGone(
             f"the repository that was at {paths.common_dir} is not there any more: unmount, and "
             "mount again from where it is now"

@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from store.chunk_list import encode_chunk_list
 from store.chunking import ChunkingParameters
-from store.errors import GitError, PathNotFound, PathRefused
+from store.errors import GitError, PathNotFound, PathRefused, RevisionNotFound
 from store.git import GitRepository, blob_id
 from store.git_command import run_git
 from store.git_index import MODE_SYMLINK, mode_of
@@ -78,11 +78,16 @@ def load_present_ids(context: PresentContext, paths: Iterable[bytes]) -> dict[by
 def load_revision_ids(
     repository: GitRepository, commit: GitId, paths: Iterable[bytes]
 ) -> dict[bytes, GitId | None]:
-    """As `load_present_ids`, of a commit. Raises GitError."""
-    found: dict[bytes, GitId | None] = {}
-    for path in set(paths):
+    """As `load_present_ids`, of a commit; None for all where the commit is not here, as it may be
+    in a shallow clone. Raises GitError."""
+    found: dict[bytes, GitId | None] = dict.fromkeys(paths)
+    try:
+        tree = repository.resolve(commit).tree
+    except RevisionNotFound:
+        return found
+    for path in found:
         if not path:
-            found[path] = GitId(repository.resolve(commit).tree.hex())
+            found[path] = GitId(tree.hex())
             continue
         command: list[str | bytes] = [_LITERAL, "ls-tree", "-z", "--full-tree", commit, "--", path]
         facts, _, name = run_git(command, cwd=repository.paths.top).partition(b"\t")

@@ -35,6 +35,7 @@ from store.git import GitRepository
 from store.git_index import MODE_FILE, IndexChange
 from store.ids import GitId
 from store.local_folders import make_private_folder
+from store.pointer import parse_pointer
 from store.stages import LOCK_FILE, Stage, StageRecord, check_stage
 
 VERSION = 1
@@ -70,6 +71,11 @@ def parse_lock(raw: bytes) -> dict[str, StageRecord]:
         raise _malformed(
             "it is in conflict: keep the lines of one side, or take all of one with "
             f"git checkout --ours {_NAME}, and run the stages again"
+        )
+    if parse_pointer(raw) is not None:
+        raise _malformed(
+            f"it was added as data: take what marks it out of .gitattributes, and git add {_NAME} "
+            "where it is a file"
         )
     try:
         found = json.loads(raw, object_pairs_hook=_object_of_pairs)

@@ -3,9 +3,11 @@
 Git's view of the work tree is in `store.work_tree_changes`; here is the rest, and both together.
 """
 
+import gc
 import os
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import islice
 
@@ -15,11 +17,13 @@ from store.errors import GitError
 from store.git import Commit, GitRepository, Revision
 from store.git_command import RepositoryPaths, run_git
 from store.ids import ChunkId, GitId
+from store.index_sizes import load_sizes_between
 from store.local_chunks import LocalChunks
 from store.opening import LocalStore
-from store.pointer import Pointer
+from store.pointer import MAX_POINTER_BYTES, Pointer
 from store.shown_names import escape_name
 from store.work_tree_changes import (
+    LEAST_TEXT_BYTES,
     WorkTreeChanges,
     group_changes,
     is_pointer_text,
@@ -70,10 +74,10 @@ def read_status(local: LocalStore, is_pushed: Callable[[Commit], bool]) -> Statu
     """
     repository = local.repository
     head = repository.resolve("HEAD") if repository.head_exists() else None
-    survey = _Survey(local)
     # Git looks at the work tree while we look at HEAD.
-    with ThreadPoolExecutor(1) as beside:
+    with ThreadPoolExecutor(1) as beside, _without_collector():
         asked = beside.submit(load_git_differences, repository.paths)
+        survey = _Survey(local)
         unpushed = _survey_history(survey, repository, head, is_pushed)
         differences = asked.result()
     changes = group_changes(repository, differences)
@@ -94,6 +98,18 @@ def read_status(local: LocalStore, is_pushed: Callable[[Commit], bool]) -> Statu
         here_files=Count(survey.here, survey.here_bytes),
         cached_packs=Count(len(uses), sum(use.cached_bytes for use in uses)),
     )
+
+
+@contextmanager
+def _without_collector() -> Iterator[None]:
+    """Nothing here makes cycles, and the collector would look at every row again and again."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 def _survey_history(
@@ -130,6 +146,8 @@ class _Survey:
         self._chunks = LocalChunks(local)
         work_tree = local.repository.paths.work_tree
         self._top = None if work_tree is None else os.fsencode(work_tree) + b"/"
+        index = local.repository.paths.git_dir / "index"
+        self._sizes = load_sizes_between(index, LEAST_TEXT_BYTES, MAX_POINTER_BYTES)
         self.files = self.file_bytes = 0
         self.here = self.here_bytes = 0
         self.staged: dict[bytes, int] = {}
@@ -156,11 +174,15 @@ class _Survey:
                     self.staged[entry.raw_id] = entry.size
 
     def look_for_texts(self, files: Iterable[tuple[bytes, Entry]]) -> None:
-        """Note which of these tracked files are pointer texts. A stat of each."""
-        if self._top is not None:
-            for path, entry in files:
-                if is_pointer_text(self._top + path, entry):
-                    self.texts[path] = entry.size
+        """Note which of these tracked files are pointer texts."""
+        sizes = self._sizes
+        if self._top is None or (sizes is not None and not sizes):
+            return
+        for path, entry in files:
+            # Where nobody knows the sizes, 0 has each file looked at.
+            size = 0 if sizes is None else sizes.get(path)
+            if size is not None and is_pointer_text(self._top + path, entry, size):
+                self.texts[path] = entry.size
 
     def _look_up(self, entries: list[Entry], unpushed: bool) -> None:
         several: list[Pointer] = []

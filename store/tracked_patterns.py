@@ -39,9 +39,33 @@ def add_patterns(existing: bytes, targets: Iterable[Target]) -> bytes:
     return existing + separator + b"".join(line + b"\n" for line in new)
 
 
+def remove_patterns(existing: bytes, removed: Iterable[bytes], kept: Iterable[bytes]) -> bytes:
+    """The text of `.gitattributes` without those lines of ours that mark a `removed` path and none
+    of the `kept` ones, but for git's own files."""
+    lines = existing.splitlines(keepends=True)
+    ours = {line for line in existing.splitlines() if line.endswith(_ATTRIBUTES)}
+    gone = set(removed)
+    others = (p for p in kept if p.rpartition(b"/")[2] not in UNTRACKED_NAMES)
+    folders = _all_folders_above(gone) - _all_folders_above(others)
+    doomed = {_line(Target(folder, True)) for folder in folders}
+    if ours - doomed:
+        doomed |= {_line(Target(path, False)) for path in gone}
+    return b"".join(line for line in lines if line.rstrip(b"\r\n") not in doomed)
+
+
+def _all_folders_above(paths: Iterable[bytes]) -> set[bytes]:
+    # By way of the lowest, which many files share.
+    lowest = {path.rpartition(b"/")[0] for path in paths} - {b""}
+    return {above for folder in lowest for above in _folders_above(folder + b"/")}
+
+
+def _folders_above(path: bytes) -> Iterable[bytes]:
+    parts = path.split(b"/")
+    return (b"/".join(parts[:depth]) for depth in range(1, len(parts)))
+
+
 def _covering_lines(target: Target) -> Sequence[bytes]:
-    parts = target.path.split(b"/")
-    above = [_line(Target(b"/".join(parts[:depth]), True)) for depth in range(1, len(parts))]
+    above = [_line(Target(folder, True)) for folder in _folders_above(target.path)]
     return [*above, _line(target)]
 
 

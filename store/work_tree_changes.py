@@ -28,7 +28,7 @@ _STATUS = (
     "--find-renames=100%",
 )
 _NO_BLOB = bytes(20)
-_LEAST_TEXT_BYTES = len(b"revfs 1\nblake3 \nsize 1\n") + 64
+LEAST_TEXT_BYTES = len(b"revfs 1\nblake3 \nsize 1\n") + 64
 _UNCHANGED = "."
 
 
@@ -233,19 +233,19 @@ def _file_size(top: Path, path: bytes) -> int | None:
         return None
 
 
-def is_pointer_text(place: bytes, entry: Entry) -> bool:
-    """Whether a tracked file that git calls clean stands there as its pointer text. A stat; it is
-    the text or the data, and their sizes tell them apart, but for the one size that both have."""
+def is_pointer_text(place: bytes, entry: Entry, known_bytes: int) -> bool:
+    """Whether a tracked file that git calls clean stands there as its pointer text. It is the text
+    or the data, and their sizes tell them apart, but for the one size that both have.
+
+    `known_bytes` is the size of the file, or 0 to look at it.
+    """
     try:
-        file_bytes = os.lstat(place).st_size
-    except OSError:
-        return False
-    if not _LEAST_TEXT_BYTES <= file_bytes <= MAX_POINTER_BYTES:
-        return False
-    text = entry.pointer.to_bytes()
-    if file_bytes != entry.size or len(text) != entry.size:
-        return file_bytes == len(text)
-    try:
+        file_bytes = known_bytes or os.lstat(place).st_size
+        if not LEAST_TEXT_BYTES <= file_bytes <= MAX_POINTER_BYTES:
+            return False
+        text = entry.pointer.to_bytes()
+        if file_bytes != entry.size or len(text) != entry.size:
+            return file_bytes == len(text)
         with open(place, "rb") as file:
             return file.read(MAX_POINTER_BYTES + 1) == text
     except OSError:

@@ -70,7 +70,7 @@ class RevisionFilesystem:
         entry_number = await self._tree.load_number_in(folder, name)
         if entry_number is None:
             raise NoSuchName(name)
-        return folder.attributes(entry_number)
+        return folder.item(entry_number)[1]
 
     async def open_directory(self, inode: int) -> int:
         """The handle for `list_directory`. Raises NotADirectory unless the node is a directory that
@@ -93,9 +93,8 @@ class RevisionFilesystem:
             listed = folder.listed
             for rank in range(bisect_left(listed, position - _DOT_ENTRIES), len(listed)):
                 number = listed[rank]
-                yield DirectoryItem(
-                    folder.name(number), folder.attributes(number), number + 1 + _DOT_ENTRIES
-                )
+                name, attributes = folder.item(number)
+                yield DirectoryItem(name, attributes, number + 1 + _DOT_ENTRIES)
 
         return items()
 

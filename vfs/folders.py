@@ -26,12 +26,8 @@ class Folder(Protocol):
         """The number of the entry that has that name now."""
         ...
 
-    def name(self, entry_number: int) -> bytes:
-        """The name of an entry."""
-        ...
-
-    def attributes(self, entry_number: int) -> Attributes:
-        """The attributes of an entry."""
+    def item(self, entry_number: int) -> tuple[bytes, Attributes]:
+        """The name of an entry, and its attributes."""
         ...
 
 
@@ -52,12 +48,8 @@ class RevisionFolder(NamedTuple):
         """The number of the entry of that name."""
         return self.directory.number_of(name)
 
-    def name(self, entry_number: int) -> bytes:
-        """The name of an entry."""
-        return self.directory.entry(entry_number).name
-
-    def attributes(self, entry_number: int) -> Attributes:
-        """The attributes of an entry."""
+    def item(self, entry_number: int) -> tuple[bytes, Attributes]:
+        """The name of an entry, and its attributes."""
         entry = self.directory.entry(entry_number)
         inode = inode_of(self.number, entry_number)
-        return attributes_of(inode, entry, self.time_seconds, self.valid_seconds)
+        return entry.name, attributes_of(inode, entry, self.time_seconds, self.valid_seconds)

@@ -60,7 +60,10 @@ async def keep_mount(kept: Kept, ready: Ready) -> None:
 
 def _renew(kept: Kept, record: MountRecord) -> MountRecord:
     """Write the record anew where something has changed, and give what stands there now."""
-    place = place_of(record.device, Path(record.mountpoint)) or Path(record.mountpoint)
+    place = place_of(record.device, Path(record.mountpoint))
+    if place is None:
+        # Detached, but in use: the record may be that of another mount by now.
+        return record
     renewed = replace(
         record,
         mountpoint=str(place),

@@ -74,7 +74,7 @@ class MountRecord:
             return "dead"
         if self.device and self.place() is None:
             return "detached"
-        if self.common_dir and not Path(self.common_dir, "objects").is_dir():
+        if self.common_dir and not os.path.isdir(Path(self.common_dir, "objects")):
             return "repository gone"
         return "alive"
 
@@ -118,16 +118,21 @@ class MountRecords:
         return sorted(found, key=lambda record: record.mountpoint)
 
     def find(self, place: Path) -> MountRecord | None:
-        """The record of the mount that is at a place, or else of the one that was; as it is
-        stored."""
+        """The record of the mount that is at a place, or else of the one that was; as it is stored.
+        Raises StoreError where that could be several."""
         placed = self._placed()
         for record, now in placed:
             if now == place:
                 return record
-        for record, _ in placed:
-            if str(place) in (record.mountpoint, record.first_mountpoint):
-                return record
-        return None
+        left = [
+            (record, now)
+            for record, now in placed
+            if str(place) in (record.mountpoint, record.first_mountpoint)
+        ]
+        if len(left) > 1:
+            names = ", ".join(str(now or record.mountpoint) for record, now in left)
+            raise StoreError(f"several mounts were on {place} before they moved; name one: {names}")
+        return left[0][0] if left else None
 
     def remove_own(self, record: MountRecord) -> None:
         """Forget a mount of this process, unless another has taken its place (it was detached, but

@@ -80,7 +80,8 @@ async def _serve(request: MountRequest, local: LocalStore, shown: Shown, ready: 
 def _take_down(mount: Mount, mountpoint: Path, device: str) -> None:
     """Unmount wherever the mount is by now: somebody may have moved the folder that it is in, and
     another mount may be at its old place."""
-    place = place_of(device, mountpoint)
+    # Without a number it was not found in the kernel's table, and is taken to be where it was.
+    place = place_of(device, mountpoint) if device else mountpoint
     if place is not None and place != mountpoint:
         try:
             detach(place)

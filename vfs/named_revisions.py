@@ -72,16 +72,12 @@ class NameListing(NamedTuple):
         """The number of the entry that has that name now."""
         return self.current.get(name)
 
-    def name(self, entry_number: int) -> bytes:
-        """The name of an entry."""
-        return self.folder.entries[entry_number].name
-
-    def attributes(self, entry_number: int) -> Attributes:
-        """The attributes of an entry: the time of its commit."""
+    def item(self, entry_number: int) -> tuple[bytes, Attributes]:
+        """The name of an entry, and its attributes: the time is its commit's."""
         named = self.folder.entries[entry_number]
         time_seconds = self.time_seconds if named.tip is None else named.tip.time_seconds
         inode = inode_of(self.number, entry_number)
-        return attributes_of(inode, named.entry, time_seconds, MOVING_SECONDS)
+        return named.name, attributes_of(inode, named.entry, time_seconds, MOVING_SECONDS)
 
 
 class NamedRevisions(RevisionTree):

@@ -121,6 +121,9 @@ class FollowedRef:
                 log.debug("%s stays where it was: %s", self._text, error)
             except StoreError as error:
                 self._say_lost(str(error))
+            except Exception:
+                # The mount must not end because it cannot move.
+                log.exception("following %s failed as it should not", self._text)
 
     async def _follow(self) -> bool:
         """Look where the ref is, and go there; whether the commit is another one."""

@@ -1,6 +1,5 @@
 """Manual pages: one for each verb, that two formatters read without complaint."""
 
-import importlib.util
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -122,15 +121,6 @@ def commands(above: click.Group, words: tuple[str, ...]) -> Iterator[tuple[str, 
             yield from commands(command, (*words, name))
 
 
-@pytest.fixture
-def verbs_that_are_there(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A verb may be announced before it is there."""
-    for name, verb in list(VERBS.items()):
-        if importlib.util.find_spec(verb.target.partition(":")[0]) is None:
-            monkeypatch.delitem(VERBS, name)
-
-
-@pytest.mark.usefixtures("verbs_that_are_there")
 def test_every_verb_gets_a_page_that_formatters_read_without_complaint(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

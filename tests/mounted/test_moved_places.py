@@ -77,7 +77,8 @@ def test_a_mount_that_took_the_old_place_is_another(
                 assert second.has_ended()
                 assert not moved.has_ended()
                 assert (after / "data/empty").read_bytes() == b""
-            with clone.mounted("v2", before):
+            # Also where the first is in use, and the kernel's part of it lives on for a while.
+            with clone.mounted("v2", before), (after / "data/table.csv").open("rb"):
                 clone.revfs("unmount", after)
                 assert moved.has_ended()
                 assert not is_in_tree(after)

@@ -178,7 +178,7 @@ def test_what_was_staged_anew_meanwhile_stays_staged(
     wait = add_module.wait_for_git
 
     def stage_then_wait(*arguments: object) -> object:
-        line = f"100644,{clone.write_blob(b'another')},{'data/tool'}"
+        line = f"100755,{clone.write_blob(b'another')},data/tool"
         clone.git("update-index", "--cacheinfo", line)
         return wait(*arguments)  # type: ignore[arg-type]
 
@@ -298,6 +298,7 @@ def test_a_file_edited_after_a_kill_is_not_taken_for_clean(
     published: Published, tmp_path: Path
 ) -> None:
     with published.cloned(tmp_path) as (clone, local):
+        checkout(clone, local, to(published.bucket), fetch=True)
         with WorkTreeWriter(local.repository, clone.top) as writer:
             writer.note_in_journal(b"p", b"data/large")
         edited = bytes(100) + CONTENTS[b"data/large"][100:]

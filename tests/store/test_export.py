@@ -189,6 +189,23 @@ def test_a_link_put_in_place_of_a_folder_meanwhile_leads_nothing_outside(
     assert list(outside.iterdir()) == []
 
 
+def test_a_file_that_somebody_made_meanwhile_is_not_replaced(
+    published: Published, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+
+    def make(call: Call, number: int) -> Fault | None:
+        (out / "data").mkdir(exist_ok=True)
+        (out / "data/large").write_bytes(b"mine")
+        return None
+
+    made = faulty(make)
+    refused = pytest.raises(PathRefused, match="data/large was made by somebody else meanwhile")
+    with published.cloned(tmp_path) as (_, local), refused:
+        export(local, lambda remote: made(to(published.bucket)(remote)), out)
+    assert (out / "data/large").read_bytes() == b"mine"
+
+
 def test_a_submodule_is_left_out_and_counted(repository: Repository, tmp_path: Path) -> None:
     line = f"160000,{repository.head()},module"
     repository.git("update-index", "--add", "--cacheinfo", line)

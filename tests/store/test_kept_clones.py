@@ -294,6 +294,12 @@ def test_credentials_open_a_repository_and_are_shown_nowhere(
     assert kept.said == [f"http://{host}/repository/.git"] * 2
 
 
+def test_a_password_that_git_itself_would_print_is_not(kept: Kept) -> None:
+    with pytest.raises(GitError, match="unable to look up") as caught:
+        kept.fetch("git://me:open-sesame@127.0.0.1:1/data")
+    assert "sesame" not in str(caught.value)
+
+
 def test_hooks_of_a_template_are_not_taken_over(
     repository: Repository, kept: Kept, tmp_path: Path
 ) -> None:

@@ -9,6 +9,7 @@ import pytest
 from store import present_ids
 from store.errors import PathRefused
 from store.git import blob_id
+from store.ids import GitId
 from store.opening import LocalStore
 from store.present_ids import (
     PresentContext,
@@ -231,6 +232,8 @@ def test_a_revision_has_the_ids_of_its_tree(
     assert [found[path] for path in wanted] == expected
     assert found[b""] == repository.git("rev-parse", "HEAD^{tree}").decode().strip()
     assert found[b"nowhere"] is found[b"code/*"] is None
+    nowhere = GitId("1" * 40)
+    assert load_revision_ids(context.repository, nowhere, wanted) == dict.fromkeys(wanted)
 
 
 def test_what_is_marked_as_data_is_not_for_git_to_add(

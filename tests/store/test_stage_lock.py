@@ -11,7 +11,8 @@ import pytest
 from store.errors import MalformedObject, PathRefused, StoreError, UnsupportedVersion
 from store.git import GitRepository
 from store.git_command import find_repository
-from store.ids import GitId
+from store.ids import GitId, chunk_id
+from store.pointer import Pointer
 from store.stage_lock import change_lock, encode_lock, load_lock, parse_lock
 from store.stages import Stage, StageRecord
 from tests.fakes.repositories import Repository
@@ -93,6 +94,11 @@ def test_anything_else_is_refused_whole(change: Callable[[dict[str, Any]], objec
 def test_what_is_no_json_object_is_refused(raw: bytes) -> None:
     with pytest.raises(MalformedObject):
         parse_lock(raw)
+
+
+def test_a_pointer_in_place_of_the_record_is_named_as_such() -> None:
+    with pytest.raises(MalformedObject, match="it was added as data"):
+        parse_lock(Pointer(chunk_id(b"x"), 1).to_bytes())
 
 
 def test_a_name_that_is_there_twice_is_refused() -> None:

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from store.tracked_patterns import Target, add_patterns
+from store.tracked_patterns import Target, add_patterns, remove_patterns
 from tests.fakes.repositories import Repository
 from tests.store.damage import unhurried
 
@@ -99,3 +99,48 @@ def test_lines_of_others_stay_as_they_are(existing: bytes) -> None:
 def test_a_line_with_other_attributes_covers_nothing() -> None:
     existing = b"/a filter=lfs\n"
     assert add_patterns(existing, [Target(b"a", False)]).startswith(existing + b"/a filter=revfs")
+
+
+FOLDER = Target(b"a", True)
+BELOW = Target(b"a/b", True)
+FILE = Target(b"c", False)
+
+
+def marks(*targets: Target) -> bytes:
+    """Lines for the targets, each in an add of its own, the last first."""
+    text = b"# note\r\n"
+    for target in reversed(targets):
+        text = add_patterns(text, [target])
+    return text
+
+
+def test_a_file_takes_its_own_line_with_it() -> None:
+    text = marks(FILE, Target(b"d/e", False))
+    assert remove_patterns(text, [b"c"], [b"d/e"]) == marks(Target(b"d/e", False))
+    assert remove_patterns(text, [b"c/x", b"d", b"x"], [b"c"]) == text
+
+
+def test_a_folder_keeps_its_line_while_anything_below_it_is_kept() -> None:
+    text = marks(FOLDER, BELOW)
+    assert text.count(b"\n") == 3
+    assert remove_patterns(text, [b"a/b/x", b"a/y"], [b"a/b/z", b"ab"]) == text
+    assert remove_patterns(text, [b"a/b/x"], [b"a/y"]) == marks(FOLDER)
+    assert remove_patterns(text, [b"a/b/x", b"a/y"], [b"ab", b"b", b"a"]) == b"# note\r\n"
+    assert remove_patterns(text, [b"a/b/x"], [b"a/.gitignore", b"a/b/.revfsignore"]) == marks()
+
+
+def test_lines_of_others_are_never_removed() -> None:
+    text = b"/c filter=lfs\n/c filter=revfs -merge -text\n*.bin filter=revfs\n/a/** binary"
+    left = b"/c filter=lfs\n*.bin filter=revfs\n/a/** binary"
+    assert remove_patterns(text, [b"c", b"a/x.bin"], []) == left
+
+
+@given(st.lists(st.binary(min_size=1, max_size=9).filter(lambda n: b"/" not in n), unique=True))
+def test_any_name_takes_its_own_line_with_it(names: list[bytes]) -> None:
+    names = [name.replace(b"\0", b"") or b"x" for name in names if name not in (b".", b"..")]
+    text = add_patterns(b"", [Target(name, False) for name in names])
+    half = names[::2]
+    kept = sorted(set(names) - set(half))
+    wanted = add_patterns(b"", [Target(name, False) for name in kept])
+    assert remove_patterns(text, half, kept) == wanted
+    assert remove_patterns(add_patterns(b"", [Target(b"d", True)]), [b"d/x"], []) == b""

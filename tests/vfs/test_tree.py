@@ -171,12 +171,12 @@ async def test_a_root_that_moves_keeps_the_numbers_of_what_it_was(make_tree: Mak
     handle = await tree.load_handle(ROOT_INODE)
     tree.move_to(below.tree, 200)
     moved = await tree.load_folder(ROOT_INODE)
-    assert [moved.name(number) for number in moved.listed] == [b"b", b"one"]
-    assert {moved.attributes(number).inode for number in moved.listed}.isdisjoint(before.values())
+    assert [moved.item(number)[0] for number in moved.listed] == [b"b", b"one"]
+    assert {moved.item(number)[1].inode for number in moved.listed}.isdisjoint(before.values())
     # A listing that was begun goes on in what it was begun in.
     begun = await tree.load_folder(handle)
-    assert [begun.name(number) for number in begun.listed] == [b"a", b"c", b"d", b"five"]
-    assert [begun.attributes(number).time_seconds for number in begun.listed] == [100] * 4
+    assert [begun.item(number)[0] for number in begun.listed] == [b"a", b"c", b"d", b"five"]
+    assert [begun.item(number)[1].time_seconds for number in begun.listed] == [100] * 4
     assert (await tree.load_attributes(ROOT_INODE)).time_seconds == 200
     assert (await tree.load_attributes(before[b"a/one"])).time_seconds == 100
     tree.move_to(place.tree, 100)
@@ -190,7 +190,7 @@ async def test_only_the_names_in_a_root_that_moves_hold_for_a_moment(make_tree: 
     for moves, expected in ((False, FOR_EVER_SECONDS), (True, MOVING_SECONDS)):
         tree = RevisionTree(made._loader, place.tree, 0, moves=moves)
         root = await tree.load_folder(ROOT_INODE)
-        assert root.attributes(0).valid_seconds == expected
+        assert root.item(0)[1].valid_seconds == expected
         assert (await tree.load_attributes(ROOT_INODE)).valid_seconds == expected
-        below = await tree.load_folder(root.attributes(0).inode)
-        assert below.attributes(0).valid_seconds == FOR_EVER_SECONDS
+        below = await tree.load_folder(root.item(0)[1].inode)
+        assert below.item(0)[1].valid_seconds == FOR_EVER_SECONDS
