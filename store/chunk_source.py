@@ -285,7 +285,7 @@ class ChunkSource:
             except StoreError as error:
                 log.debug("cached bytes cannot be read: %s", error)
         if self._fetcher is None:
-            raise ChunkMissing("no remote is configured")
+            raise ChunkMissing("its cached bytes are gone, and nothing is fetched here")
         return await self._fetcher.fetch_chunk(located.place)
 
     async def _bring_from_elsewhere(

@@ -84,9 +84,10 @@ revfs mount version_2 "$folder/mnt2"
 same "$folder/mnt1/data" "$folder/data-1"
 same "$folder/mnt2/data" "$folder/data-2"
 revfs unmount "$folder/mnt1"
+revfs unmount "$folder/mnt2"
 
 step "dvc pull, dvc fetch, dvc checkout -> revfs pull, fetch, checkout"
-rm -rf "$XDG_CACHE_HOME/revfs/packs"
+rm -rf "$XDG_CACHE_HOME"
 revfs init
 revfs fetch version_2 data/1.bin
 revfs checkout data/1.bin
@@ -209,5 +210,4 @@ step "what is there helps itself: doctor, completion, man"
 revfs doctor || fail "the doctor found something"
 revfs completion bash | bash -n
 revfs man >/dev/null
-revfs unmount "$folder/mnt2"
 step "all was as it should be"
