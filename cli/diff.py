@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 
 import click
 import trio
@@ -11,11 +12,11 @@ from cli.named import name_resolver
 from cli.settings import load_settings
 from cli.stores import store_settings
 from store.directories import TRACKED_KINDS
-from store.errors import StoreError, leaves_of
+from store.errors import ChunkMissing, StoreError, leaves_of
 from store.local_chunks import LocalChunks
 from store.named_paths import NamedComparison
 from store.new_bytes import NewBytes, count_new_bytes
-from store.opening import LocalStore, open_reading
+from store.opening import LocalStore, Reading, open_reading
 from store.paths import PathEntry, load_path, walk_path
 from store.revision_diff import (
     Change,
@@ -74,18 +75,22 @@ def _count_new_bytes(
     root = load_path(local.directories, named.old.tree, b"")
     old_files = [found.entry for found in walk_path(local.directories, root)] if changes else []
 
-    async def count() -> NewBytes:
-        async with (
-            open_reading(local, named.old.commit) as old_reading,
-            open_reading(local, named.new.commit) as new_reading,
-        ):
-            return await count_new_bytes(
-                changes, old_files, LocalChunks(local), old_reading, new_reading
-            )
+    async def count(old: Reading | None = None, new: Reading | None = None) -> NewBytes:
+        return await count_new_bytes(changes, old_files, LocalChunks(local), old, new)
 
+    async def fetch_and_count() -> NewBytes:
+        async with (
+            open_reading(local, named.old.commit) as old,
+            open_reading(local, named.new.commit) as new,
+        ):
+            return await count(old, new)
+
+    # Where all is here no remote is opened, and none has to be there.
+    with suppress(ChunkMissing):
+        return trio.run(count)
     counted = None
     try:
-        counted = trio.run(count)
+        counted = trio.run(fetch_and_count)
     except* StoreError as errors:
         app.console.warn(f"how many bytes are new is unknown: {next(leaves_of(errors))}")
     return counted

@@ -44,6 +44,8 @@ def _batches(pointers: Iterator[Pointer]) -> Iterator[list[Pointer]]:
 
 async def _fetch(reading: Reading, pointers: Sequence[Pointer], take: TakeList) -> list[Pointer]:
     missing: list[Pointer] = []
+    if not pointers:
+        return missing
 
     async def fetch(pointer: Pointer) -> None:
         try:
@@ -51,6 +53,8 @@ async def _fetch(reading: Reading, pointers: Sequence[Pointer], take: TakeList) 
         except ChunkMissing:
             missing.append(pointer)
 
+    # What is fetched ahead must be known to lie in a pack; then many lists come with one request.
+    await reading.source.learn_commit()
     reading.source.prefetch([pointer.content for pointer in pointers])
     await run_all([partial(fetch, pointer) for pointer in pointers], at_once=_FETCHES_AT_ONCE)
     return missing

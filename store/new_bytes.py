@@ -29,13 +29,13 @@ async def count_new_bytes(
     changes: Iterable[Change],
     old_files: Sequence[Entry],
     chunks: LocalChunks,
-    old_reading: Reading,
-    new_reading: Reading,
+    old_reading: Reading | None,
+    new_reading: Reading | None,
 ) -> NewBytes:
     """Count what the new sides of `changes` hold that `old_files`, all of the old revision, do not.
 
-    Chunk lists that are not here are fetched, each by the reading of its revision. Raises
-    ChunkMissing for one that is nowhere, and StoreError where a remote fails.
+    Chunk lists that are not here are fetched, each by the reading of its revision; with None they
+    are not. Raises ChunkMissing for one that is not to be had, and StoreError where a remote fails.
     """
     old_contents = {entry.raw_id for entry in old_files}
     entries = [change.new.entry for change in changes if change.new is not None]
@@ -54,7 +54,7 @@ def _pointers(entries: Iterable[Entry]) -> list[Pointer]:
 
 
 async def _load_chunks(
-    pointers: Sequence[Pointer], chunks: LocalChunks, reading: Reading
+    pointers: Sequence[Pointer], chunks: LocalChunks, reading: Reading | None
 ) -> dict[ChunkId, int]:
     """The chunks of these files with their lengths."""
     lengths = {pointer.content: pointer.size for pointer in pointers if pointer.chunks == 1}
@@ -72,7 +72,7 @@ async def _drop_old(
     lengths: dict[ChunkId, int],
     pointers: Sequence[Pointer],
     chunks: LocalChunks,
-    reading: Reading,
+    reading: Reading | None,
 ) -> None:
     """Take the chunks of these files out."""
     for pointer in pointers:
@@ -90,6 +90,6 @@ async def _drop_old(
 def _require_all(missing: Sequence[Pointer]) -> None:
     if missing:
         raise ChunkMissing(
-            f"{len(missing)} files are cut in several chunks, and the list of them is known of "
-            "nowhere"
+            f"of {len(missing)} changed or old files the list of pieces is neither here nor in the "
+            "remote; push them from where they were added"
         )

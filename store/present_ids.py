@@ -105,21 +105,24 @@ def require_no_data_by_git(context: PresentContext, paths: Sequence[bytes]) -> N
 
 
 def _require_no_conflict(repository: GitRepository, wanted: Sequence[bytes]) -> None:
-    for path in repository.index.load_conflicts():
-        if _is_wanted(path, wanted):
-            raise PathRefused(f"{escape_name(path)} is in conflict: settle it and git add it first")
+    is_wanted = _chooser(wanted)
+    for path in filter(is_wanted, repository.index.load_conflicts()):
+        raise PathRefused(f"{escape_name(path)} is in conflict: settle it and git add it first")
 
 
-def _is_wanted(path: bytes, wanted: Sequence[bytes]) -> bool:
-    return any(not w or path == w or path.startswith(w + b"/") for w in wanted)
+def _chooser(wanted: Sequence[bytes]) -> Callable[[bytes], bool]:
+    """Tells paths that are wanted or lie below one that is; it is asked of every entry there is."""
+    named = frozenset(wanted)
+    folders = tuple(path + b"/" if path else b"" for path in wanted)
+    return lambda path: path in named or path.startswith(folders)
 
 
 def _indexed_states(repository: GitRepository, wanted: Sequence[bytes]) -> dict[bytes, _State]:
-    entries = repository.index.load_entries()
+    is_wanted = _chooser(wanted)
     return {
         path: _State(entry.mode, entry.blob)
-        for path, entry in entries.items()
-        if _is_wanted(path, wanted)
+        for path, entry in repository.index.load_entries().items()
+        if is_wanted(path)
     }
 
 

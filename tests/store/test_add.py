@@ -8,6 +8,7 @@ import pytest
 from store.chunking import DEFAULT_CHUNKING
 from store.errors import PathNotFound
 from store.opening import LocalStore
+from tests.fakes.data_elsewhere import add_elsewhere, make_source, skipped
 from tests.fakes.repositories import (
     Repository,
     add,
@@ -166,3 +167,37 @@ def test_a_worktree_stages_into_its_own_index_and_the_shared_store(
     assert other.staged().keys() == {b".gitattributes", b".revfsconfig", b"data"}
     assert repository.staged().keys() == {b".revfsconfig"}
     assert len(staged_packs(repository)) == 1
+
+
+def test_an_add_of_a_path_in_conflict_ends_the_conflict(
+    repository: Repository, local: LocalStore
+) -> None:
+    for name in ("data/kept", "data/gone", "alone"):
+        repository.write(name)
+    add(repository, local)
+    ours, theirs = (repository.write_blob(content) for content in (b"ours", b"theirs"))
+    for name in ("data/kept", "data/gone", "alone"):
+        stages = f"100644 {ours} 2\t{name}\n100644 {theirs} 3\t{name}\n"
+        lines = f"0 {'0' * 40}\t{name}\n{stages}"
+        repository.git("update-index", "--index-info", stdin=lines.encode())
+    for name in ("data/gone", "alone"):
+        (repository.top / name).unlink()
+    assert add(repository, local, "data").removed == 1
+    assert {line[-5:] for line in repository.git("ls-files", "-u").splitlines()} == {b"alone"}
+    assert staged_pointer(repository, b"data/kept").size == len(b"content")
+    assert add(repository, local, "alone").removed == 1
+    own = {b".gitattributes", b".revfsconfig"}
+    assert repository.staged().keys() == own | {b"data/kept"}
+
+
+def test_what_was_added_from_elsewhere_is_an_ordinary_file_once_it_stands_here(
+    repository: Repository, local: LocalStore, tmp_path: Path
+) -> None:
+    add_elsewhere(repository, local, make_source(tmp_path / "source"))
+    repository.commit()
+    repository.write("data/one", b"first")
+    add(repository, local, "data")
+    assert b"data/one" not in skipped(repository)
+    assert len(skipped(repository)) == 5
+    repository.write("data/one", b"changed")
+    assert b" M data/one" in repository.status()

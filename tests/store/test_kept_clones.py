@@ -48,7 +48,9 @@ class Kept:
 
 
 @pytest.fixture
-def kept(tmp_path: Path) -> Kept:
+def kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Kept:
+    """No clones yet; what was asked stays fresh, however slow the machine, until `age`."""
+    monkeypatch.setattr(module, "FRESH_SECONDS", 3600.0)
     return Kept(tmp_path / "cache" / "repositories")
 
 

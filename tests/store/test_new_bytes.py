@@ -91,9 +91,12 @@ async def test_files_that_git_keeps_count_apart(
     repository: Repository, local: LocalStore, bucket: Bucket
 ) -> None:
     version(repository, local, large=LARGE)
-    for path in ("plain", "plain-too"):
-        repository.write(path, b"12345")
-    repository.git("add", "plain", "plain-too")
+    repository.write("old", b"123")
+    repository.git("add", "old")
+    repository.commit()
+    for path, content in {"plain": b"12345", "plain-too": b"12345", "copy": b"123"}.items():
+        repository.write(path, content)
+        repository.git("add", path)
     repository.commit()
     assert await count(local, to(bucket)) == NewBytes(0, 0, 1, 5)
 
@@ -109,16 +112,38 @@ def clone(
         yield c
 
 
-async def test_lists_of_pieces_are_fetched_and_no_data(
-    local: LocalStore, bucket: Bucket, clone: LocalStore
+async def test_lists_of_pieces_are_fetched_many_at_once_and_no_data(
+    repository: Repository, local: LocalStore, bucket: Bucket, clone: LocalStore, tmp_path: Path
 ) -> None:
     await push(local, to(bucket))
     bucket.calls.clear()
-    wanted = new_pieces([LARGE, b"old"], [EDITED, b"new"])
-    assert await count(clone, to(bucket)) == wanted
+    old = {f"file{number}": random_bytes(100_000, number) for number in range(20)}
+    new = {name: content[:50_000] + b"edited" + content[50_000:] for name, content in old.items()}
+    for contents in (old, new):
+        version(repository, local, **contents)
+    await push(local, to(bucket))
+    bucket.calls.clear()
+    fresh = repository.clone(tmp_path / "fresh")
+    with open_local(fresh, tmp_path / "empty", bucket_remote()) as other:
+        wanted = new_pieces([*old.values(), EDITED, b"new"], list(new.values()))
+        assert await count(other, to(bucket)) == wanted
     ranges = [call.key for call in bucket.calls if call.verb == "fetch_range"]
-    assert ranges
     assert {bucket.objects[key][0][_KIND_OFFSET] for key in ranges} == {PackKind.LISTS}
+    # 41 lists, in two packs.
+    assert 0 < len(ranges) <= 6
+
+
+async def test_what_is_here_is_counted_without_a_remote(
+    local: LocalStore, bucket: Bucket, clone: LocalStore
+) -> None:
+    old, new = (local.repository.resolve(text).tree for text in ("HEAD~1", "HEAD"))
+    changes = compare_trees(local.directories, old, new)
+    root = load_path(local.directories, old, b"")
+    old_files = [found.entry for found in walk_path(local.directories, root)]
+    wanted = new_pieces([LARGE, b"old"], [EDITED, b"new"])
+    assert await count_new_bytes(changes, old_files, LocalChunks(local), None, None) == wanted
+    with pytest.raises(ChunkMissing, match="list of pieces is neither here nor in"):
+        await count_new_bytes(changes, old_files, LocalChunks(clone), None, None)
 
 
 async def test_a_remote_that_fails_is_the_reason_why_it_is_unknown(

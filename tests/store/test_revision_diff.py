@@ -1,5 +1,6 @@
 """Comparing revisions, against what git says of a twin that tracks the files themselves."""
 
+import os
 import random
 from collections.abc import Iterator
 from pathlib import Path
@@ -33,7 +34,8 @@ class Twins:
 
     def step(self) -> None:
         for _ in range(self.chance.randint(1, 6)):
-            self.chance.choice((self.write, self.write, self.move, self.remove, self.turn))()
+            self.chance.choice((self.write, self.write, self.move, self.spread, self.remove))()
+            self.chance.choice((self.turn, self.write))()
         for repository in (self.pointers, self.files):
             repository.git("add", "--all")
             repository.commit()
@@ -86,15 +88,30 @@ class Twins:
                 (repository.top / path).unlink()
             self.there.discard(path)
 
-    def move(self) -> None:
-        source = self.pick()
-        target = self.chance.choice(FOLDERS) + "moved" + str(self.chance.randint(0, 3))
-        if source is not None:
-            for repository in (self.pointers, self.files):
-                (repository.top / target).parent.mkdir(parents=True, exist_ok=True)
-                (repository.top / source).rename(repository.top / target)
-            self.there.discard(source)
-            self.there.add(target)
+    def move(self, source: str | None = None) -> None:
+        """Give a file another name, or another folder, or both."""
+        source = source or self.pick()
+        if source is None:
+            return
+        name = self.chance.choice((source.rpartition("/")[2], f"moved{self.chance.randint(0, 9)}"))
+        target = self.chance.choice(FOLDERS) + name
+        above = [target[:place] for place, letter in enumerate(target) if letter == "/"]
+        taken = os.path.lexists(self.files.top / target) or any(map(self.is_file, above))
+        if taken or not self.is_file(source):
+            return
+        for repository in (self.pointers, self.files):
+            (repository.top / target).parent.mkdir(parents=True, exist_ok=True)
+            (repository.top / source).rename(repository.top / target)
+        self.there = (self.there - {source}) | {target}
+
+    def spread(self) -> None:
+        """Move all files of one content, so that each could have been any other."""
+        sample = self.pick()
+        if sample is not None:
+            content = (self.files.top / sample).lstat().st_size
+            for path in sorted(self.there):
+                if self.is_file(path) and (self.files.top / path).lstat().st_size == content:
+                    self.move(path)
 
     def turn(self) -> None:
         path = self.pick()

@@ -88,12 +88,13 @@ def test_files_that_are_not_staged_any_more_do_not_count(
 def test_an_old_commit_that_is_not_pushed_counts_though_head_is(
     repository: Repository, local: LocalStore
 ) -> None:
-    repository.write("a", b"12345")
+    repository.write("folder/a", b"12345")
     add(repository, local)
     repository.commit()
     repository.write("b", b"123")
     add(repository, local)
     head = repository.commit()
+    # Of what HEAD has too, as well.
     assert status(local, head).unpushed_commits == 1
     assert status(local, head).unpushed_files == Count(1, 5)
 
