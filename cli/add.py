@@ -32,7 +32,12 @@ from store.shown_names import escape_name
     "and stays there.",
 )
 @click.option("-f", "--force", is_flag=True, help="Add what is ignored, too.")
-@click.option("-n", "--dry-run", is_flag=True, help="Say what would be done, and do nothing.")
+@click.option(
+    "-n",
+    "--dry-run",
+    is_flag=True,
+    help="Say what would be done, and do nothing; exit code 1 where it would be refused.",
+)
 @click.option(
     "-j",
     "--jobs",

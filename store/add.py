@@ -27,6 +27,7 @@ from store.shown_names import escape_name
 from store.stage_files import FileStager, require_known_pointer
 from store.staging import Staging
 from store.standing_files import take_away
+from store.starting_index import StartingIndex, load_starting_index
 from store.stat_cache import StatCache, same_file_state
 from store.tracked_patterns import Target, add_patterns
 from store.walk import (
@@ -83,12 +84,10 @@ class SortedFiles:
 @dataclass(frozen=True, slots=True)
 class Elsewhere:
     """What an add of data from outside the work tree has besides: the path that the data is to have
-    in git's index; files of the work tree below it to take away; and, in a clone without an index
-    yet, what the index is to begin with."""
+    in git's index, and files of the work tree below it to take away."""
 
     target: bytes
     standing: tuple[bytes, ...]
-    first_entries: tuple[IndexChange, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,8 +103,7 @@ class AddPlan:
     files: SortedFiles
     gone: tuple[bytes, ...]
     targets: tuple[Target, ...]
-    # What git's index has before.
-    indexed: Mapping[bytes, IndexedBlob]
+    index: StartingIndex
     ignored: Ignored = NOTHING_IGNORED
     refused: tuple[StoreError, ...] = ()
     # None where the files stand in the work tree.
@@ -125,7 +123,7 @@ class AddPlan:
                 try:
                     content = read_small(file)
                     if parse_pointer(content) is not None:
-                        require_known_pointer(file, content, self.indexed)
+                        require_known_pointer(file, content, self.index.entries)
                 except StoreError as error:
                     refused.append(error)
         return refused
@@ -135,7 +133,7 @@ class AddPlan:
         if self.refused:
             raise self.refused[0]
         context = self.context
-        stager = FileStager(context.staging, context.is_known, self.indexed, progress)
+        stager = FileStager(context.staging, context.is_known, self.index.entries, progress)
         stager.read(self.files.to_read, context.chunking, jobs)
         context.stat_cache.keep([(file.place, file.status, p) for file, p in stager.pointers])
         self._write(stager.contents)
@@ -155,16 +153,17 @@ class AddPlan:
         ]
         self._write_blobs(contents)
         changes = [self._change(file, content) for file, content in contents]
-        attributes = AttributesFile(self.context.repository, self.context.work_tree, self.indexed)
+        context = self.context
+        attributes = AttributesFile(context.repository, context.work_tree, self.index.entries)
         with attributes.rewritten(lambda text: add_patterns(text, self.targets)) as staged:
             if self.elsewhere is None:
-                changes = wait_for_git(self.context.top, [*changes, *staged])
-                self.context.repository.index.write(changes, self.gone)
+                settled = wait_for_git(context.top, [*changes, *staged])
+                context.repository.index.write(self.index.with_first(settled, self.gone), self.gone)
             else:
                 self._write_elsewhere(self.elsewhere, [*changes, *staged])
 
     def _write_blobs(self, contents: Sequence[tuple[FoundFile, bytes]]) -> None:
-        there = {entry.blob for entry in self.indexed.values()}
+        there = {entry.blob for entry in self.index.entries.values()}
         new = {blob_id(content): content for _, content in contents}
         self.context.repository.write_blobs([new[blob] for blob in sorted(new.keys() - there)])
 
@@ -178,13 +177,14 @@ class AddPlan:
         if elsewhere.standing:
             # First not missed by git, then gone: whatever stops the work in between, no file is
             # there that git would call deleted or changed.
-            index.write([_skipped(path, self.indexed[path]) for path in elsewhere.standing])
-            take_away(self.context.top, elsewhere.target, elsewhere.standing, self.indexed)
-        gone = set(self.gone)
-        wanted = {c.path: c for c in elsewhere.first_entries if c.path not in gone}
-        wanted |= {c.path: c for c in changes if not _is_as_indexed(c, self.indexed.get(c.path))}
+            unmissed = [_skipped(path, self.index.entries[path]) for path in elsewhere.standing]
+            index.write(self.index.with_first(unmissed, ()))
+            take_away(self.context.top, elsewhere.target, elsewhere.standing, self.index.entries)
+        entries = self.index.entries
+        new = [c for c in changes if not _is_as_indexed(c, entries.get(c.path))]
+        wanted = self.index.with_first(new, self.gone)
         if wanted or self.gone:
-            index.write(list(wanted.values()), self.gone)
+            index.write(wanted, self.gone)
 
 
 def _skipped(path: bytes, entry: IndexedBlob) -> IndexChange:
@@ -213,13 +213,13 @@ def plan_add(
     refused: list[StoreError] = []
     refuse = refused.append if keep_going else raise_refusal
     arguments = _resolve(context, cwd, paths)
-    indexed = context.repository.index.load_entries()
+    index = load_starting_index(context.repository)
     ignored = NOTHING_IGNORED
     if not force:
         ignored = load_ignored(context.repository.paths, [a.path for a in arguments])
         arguments = _without_ignored(context, arguments, ignored, refuse)
     found = {file.path: file for a in arguments for file in walk(a, ignored, refuse)}
-    gone = _gone_paths(context, arguments, indexed)
+    gone = _gone_paths(context, arguments, index.entries)
     for argument in arguments:
         if argument.status is None and not any(_is_below(path, argument.path) for path in gone):
             refuse(PathNotFound(f"{escape_name(argument.path)} is not there"))
@@ -229,7 +229,7 @@ def plan_add(
         files=sort_files(context, files),
         gone=tuple(sorted(gone)),
         targets=tuple(_targets(arguments, files)),
-        indexed=indexed,
+        index=index,
         ignored=ignored,
         refused=tuple(refused),
     )

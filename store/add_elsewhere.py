@@ -6,16 +6,16 @@ What it becomes in git's index has no file in the work tree, and git does not mi
 
 import os
 import stat
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from store.add import AddContext, AddPlan, Elsewhere, sort_files
 from store.errors import PathNotFound, PathRefused, StoreError
-from store.git_command import RepositoryPaths, run_git
-from store.git_index import MODE_EXECUTABLE, MODE_FILE, IndexChange, IndexedBlob
+from store.git_index import IndexedBlob
 from store.ignore_rules import NOTHING_IGNORED, Ignored, load_ignored_outside
 from store.shown_names import escape_name
-from store.standing_files import WorkTreeFolders, find_standing
+from store.standing_files import find_standing
+from store.starting_index import load_starting_index
 from store.tracked_patterns import UNTRACKED_NAMES, Target
 from store.walk import Argument, raise_refusal, resolve_arguments, walk
 
@@ -41,15 +41,15 @@ def plan_add_elsewhere(
     refused: list[StoreError] = []
     refuse = refused.append if keep_going else raise_refusal
     argument = _resolve(context, cwd, source, target)
-    indexed, first_entries = _load_indexed(context)
+    indexed = (index := load_starting_index(context.repository)).entries
     _require_room(argument, indexed)
     ignored = NOTHING_IGNORED if force else _load_ignored(argument, indexed)
     found = {file.path: file for file in walk(argument, ignored, refuse)}
     if not found and not refused:
         refuse(_nothing_found(source, argument))
     gone = _gone_paths(context, argument, found.keys(), indexed)
-    affected = sorted({*found, *gone, argument.path})
-    standing, in_the_way = find_standing(context.top, affected, indexed)
+    affected = {*found, *gone, argument.path}
+    standing, in_the_way = find_standing(context.top, sorted(affected), indexed)
     for error in in_the_way:
         refuse(error)
     return AddPlan(
@@ -57,10 +57,10 @@ def plan_add_elsewhere(
         files=sort_files(context, [found[path] for path in sorted(found)]),
         gone=gone,
         targets=_targets(argument),
-        indexed=indexed,
+        index=index,
         ignored=ignored,
         refused=tuple(refused),
-        elsewhere=Elsewhere(argument.path, tuple(standing), first_entries),
+        elsewhere=Elsewhere(argument.path, tuple(standing)),
     )
 
 
@@ -140,39 +140,6 @@ def _require_room(argument: Argument, indexed: Mapping[bytes, IndexedBlob]) -> N
                     f"{shown} is a folder in git's index, and what is added a file: "
                     f"name the file in it too, as in --to {shown}/NAME"
                 )
-
-
-def _load_indexed(
-    context: AddContext,
-) -> tuple[Mapping[bytes, IndexedBlob], tuple[IndexChange, ...]]:
-    """What git's index has; in a clone without one (`--no-checkout`) what it must begin with, since
-    a commit from an index without HEAD's files would remove them."""
-    repository = context.repository
-    if (repository.paths.git_dir / "index").exists() or not repository.head_exists():
-        return repository.index.load_entries(), ()
-    folders = WorkTreeFolders(context.top)
-    entries = {
-        path: entry._replace(skipped=folders.load_status(path) is None)
-        for path, entry in _load_head(repository.paths)
-    }
-    first = (IndexChange(path, e.mode, e.blob, None, e.skipped) for path, e in entries.items())
-    return entries, tuple(first)
-
-
-def _load_head(paths: RepositoryPaths) -> Iterable[tuple[bytes, IndexedBlob]]:
-    """Every file of HEAD's tree. By git itself, which fetches trees in a partial clone."""
-    command = ["ls-tree", "-r", "-z", "--full-tree", "HEAD"]
-    for line in run_git(command, cwd=paths.top).split(b"\0")[:-1]:
-        facts, _, path = line.partition(b"\t")
-        mode, _, blob = facts.split()
-        yield path, IndexedBlob(bytes.fromhex(blob.decode()), _canonical(int(mode, 8)), True)
-
-
-def _canonical(mode: int) -> int:
-    # Old trees have modes such as 100664, which git takes for one of its two.
-    if not stat.S_ISREG(mode):
-        return mode
-    return MODE_EXECUTABLE if mode & stat.S_IXUSR else MODE_FILE
 
 
 def _targets(argument: Argument) -> tuple[Target, ...]:

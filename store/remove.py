@@ -14,6 +14,7 @@ from store.git import GitRepository
 from store.git_index import IndexedBlob
 from store.marked_paths import load_marked
 from store.shown_names import escape_name
+from store.starting_index import load_starting_index
 from store.tracked_patterns import remove_patterns
 from store.walk import Argument
 
@@ -40,7 +41,11 @@ def plan_remove(
 ) -> RemovePlan:
     """Look for what is tracked at and below the arguments; changes nothing. Raises PathNotFound for
     one that has nothing tracked, PathRefused for what git keeps itself or is in conflict."""
-    indexed = repository.index.load_entries()
+    index = load_starting_index(repository)
+    if index.is_new:
+        # Git finds no attributes either, where neither index nor work tree has them.
+        raise PathRefused("this clone has no git index yet; run git reset, and then this again")
+    indexed = index.entries
     in_conflict = sorted(_below(repository.index.load_conflicts(), arguments))
     if in_conflict:
         raise PathRefused(

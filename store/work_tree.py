@@ -8,7 +8,7 @@ not been told of. One writer at a time in a work tree.
 import errno
 import os
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass
 from fcntl import LOCK_EX, LOCK_NB, flock
 from pathlib import Path
@@ -73,19 +73,21 @@ class WorkTreeWriter:
         """Raises Busy where another one is at work, StoreError where nothing can be written."""
         self._repository = repository
         self._top = os.fsencode(work_tree)
-        scratch = repository.paths.git_dir / _SCRATCH
-        try:
-            scratch.mkdir(mode=0o700, exist_ok=True)
-            self.scratch = TargetFolder(scratch)
-            self.tree = TargetFolder(work_tree)
-            _lock(self.scratch.descriptor)
-            self.interrupted = self._clear()
-            flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
-            self._journal = os.open(_JOURNAL, flags, 0o600, dir_fd=self.scratch.descriptor)
-        except OSError as error:
-            raise StoreError(
-                f"nothing can be written in {repository.paths.git_dir}: {error.strerror}"
-            ) from error
+        git_dir = repository.paths.git_dir
+        with ExitStack() as opened:
+            try:
+                (git_dir / _SCRATCH).mkdir(mode=0o700, exist_ok=True)
+                self.scratch = opened.enter_context(closing(TargetFolder(git_dir / _SCRATCH)))
+                self.tree = opened.enter_context(closing(TargetFolder(work_tree)))
+                _lock(self.scratch.descriptor)
+                self.interrupted = self._clear()
+                flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
+                self._journal = os.open(_JOURNAL, flags, 0o600, dir_fd=self.scratch.descriptor)
+            except OSError as error:
+                raise StoreError(
+                    f"nothing can be written in {git_dir}: {error.strerror}"
+                ) from error
+            opened.pop_all()
         # Appended to from any thread.
         self._placed: list[Placed] = []
 

@@ -4,9 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from store.errors import StoreError
+from store.errors import PathRefused, StoreError
 from store.opening import LocalStore
 from store.pointer import parse_pointer
+from store.remove import plan_remove
+from store.walk import resolve_arguments
 from tests.fakes.data_elsewhere import (
     add_elsewhere,
     below,
@@ -18,6 +20,7 @@ from tests.fakes.data_elsewhere import (
 )
 from tests.fakes.repositories import (
     Repository,
+    add,
     open_local,
 )
 
@@ -116,6 +119,29 @@ def test_a_clone_without_an_index_keeps_sight_of_what_stands_there(
         add_elsewhere(clone, local, source, "new")
     assert b" M notes.txt" in clone.status()
     assert b"code/main.py" in skipped(clone)
+
+
+def test_a_clone_without_an_index_is_whole_after_each_verb(
+    origin: Repository, tmp_path: Path, source: Path
+) -> None:
+    clone_without_files(origin, tmp_path / "clone")
+    clone = Repository(tmp_path / "clone")
+    with open_local(clone, tmp_path / "other-cache") as local:
+        clone.write("new/one", b"in place")
+        add(clone, local, "new")
+        clone.commit()
+        assert changes_of_head(clone) == {b".gitattributes": b"M", b"new/one": b"A"}
+        (clone.top / ".git/index").unlink()
+        arguments = resolve_arguments(clone.top, clone.top, [Path("data")])
+        with pytest.raises(PathRefused, match="no git index yet; run git reset"):
+            plan_remove(local.repository, clone.top, arguments)
+        # Pointers that stand there, too, in a clone that has lost its index.
+        clone.git("checkout", "--quiet", "HEAD", "--", ".")
+        (clone.top / ".git/index").unlink()
+        add_elsewhere(clone, local, source, "other")
+    clone.commit()
+    removed = {b"other/%d" % number: b"D" for number in range(5)}
+    assert changes_of_head(clone) == removed | dict.fromkeys(below("other"), b"A")
 
 
 def test_gits_own_verbs_lose_none_of_it(

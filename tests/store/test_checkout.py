@@ -354,8 +354,10 @@ def test_what_a_killed_run_left_beside_a_file_is_removed(
 def test_two_runs_in_one_work_tree_do_not_meet(published: Published, tmp_path: Path) -> None:
     with published.cloned(tmp_path) as (clone, local):
         writer = WorkTreeWriter(local.repository, clone.top)
+        descriptors = os.listdir("/proc/self/fd")
         with pytest.raises(Busy, match="another revfs checkout"):
             checkout(clone, local, to(published.bucket), fetch=False)
+        assert len(os.listdir("/proc/self/fd")) == len(descriptors)
         writer.close()
 
 
