@@ -10,6 +10,7 @@ import click
 
 from cli import stores
 from cli.console import App, format_bytes, format_count
+from cli.own_command import ensure_filter
 from cli.settings import load_settings
 from cli.stores import require_initialised, store_settings
 from store.add import AddContext, AddPlan, AddSummary, plan_add
@@ -118,6 +119,7 @@ def _opened(app: App) -> Iterator[AddContext]:
 
 
 def _add(app: App, context: AddContext, wanted: _Wanted, jobs: int, *, as_json: bool) -> None:
+    ensure_filter(app, context.repository.paths)
     with context.staging.locked("add"):
         plan = wanted.plan(context, app.cwd, False)
         with app.console.progress("add", plan.bytes_to_read) as progress:

@@ -14,11 +14,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import IntEnum
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from cli.console import App, Console, ConsoleLog
 from store.errors import StoreError, leaves_of
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +97,14 @@ class _LazyGroup(click.Group):
         command = getattr(importlib.import_module(module), attribute)
         assert isinstance(command, click.Command)
         return _with_common_options(command)
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> "list[CompletionItem]":
+        """As click has it, but without the import of every verb."""
+        from cli.completing import complete_verbs
+
+        verbs = ((name, VERBS[name].summary) for name in self.list_commands(ctx))
+        options = click.Command.shell_complete(self, ctx, incomplete)
+        return [*complete_verbs(verbs, incomplete), *options]
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):

@@ -24,5 +24,9 @@ def own_command() -> list[str]:
 def ensure_filter(app: App, paths: RepositoryPaths) -> None:
     """Have git's filter set up before the work tree gets data: without it the next git add would
     put the data itself into git. A filter that is configured anywhere stays as it is."""
-    if not filter_is_set_up(paths) and set_filter_up(paths, own_command()):
-        app.console.say("git's filter for tracked files is set up in this clone")
+    if filter_is_set_up(paths):
+        return
+    set_filter_up(paths, own_command())
+    # Not on stdout, where a program may wait for JSON.
+    if not app.console.quiet:
+        app.console.trace("revfs: git's filter for tracked files is set up in this clone")

@@ -28,7 +28,9 @@ def require_initialised(settings: Settings) -> str:
 
 def jobs() -> int:
     """How many threads read and compress at once: one per core that this process may use."""
-    return len(os.sched_getaffinity(0))
+    # Only Linux can tell.
+    affinity = getattr(os, "sched_getaffinity", None)
+    return len(affinity(0)) if affinity else os.cpu_count() or 1
 
 
 def open_mount_records(app: App) -> MountRecords:

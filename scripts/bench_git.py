@@ -1,6 +1,6 @@
 """How fast git's own verbs are on tracked files, as ratios in one run; run by scripts/bench-git.
 
-  git status   100,000 clean files in 100 folders: tracked, against the same files kept by git itself
+  git status   100,000 clean files in 100 folders: tracked, against the same kept by git itself
   git add      1 GiB in 10,000 files: through the filter, against revfs add
 
 Every figure is a median of several runs, in turn with what it is compared to.

@@ -19,7 +19,7 @@ import trio
 
 from store.contents import ContentReader
 from store.directories import Entry, Kind
-from store.errors import PathNotFound, PathRefused, StoreError, leaves_of
+from store.errors import PathNotFound, PathRefused, StoreError, is_of_the_remote, leaves_of
 from store.git import blob_id
 from store.git_index import MODE_EXECUTABLE, IndexedBlob
 from store.materialise import (
@@ -28,7 +28,6 @@ from store.materialise import (
     FileItem,
     FileWriter,
     batch_bytes,
-    is_of_the_remote,
 )
 from store.opening import LocalStore, Reading, WrapRemote, open_reading, unwrapped
 from store.pointer import MAX_POINTER_BYTES, Pointer, parse_pointer

@@ -104,3 +104,12 @@ def leaves_of(error: BaseException) -> Iterator[BaseException]:
             yield from leaves_of(part)
     else:
         yield error
+
+
+def is_of_the_remote(error: BaseException | None) -> bool:
+    """Whether a remote that cannot be used is behind an error, and not one missing object."""
+    while error is not None:
+        if isinstance(error, RemoteError) and not isinstance(error, ObjectMissing):
+            return True
+        error = error.__cause__
+    return False

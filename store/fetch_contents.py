@@ -18,12 +18,12 @@ from store.cache_index import PackPlace, PackUse
 from store.chunk_source import PackTables
 from store.concurrency import GIT_READS, run_all
 from store.directories import FOLDER_KINDS, TRACKED_KINDS
-from store.errors import ConfigError, LocalDiskFull, StoreError
+from store.errors import ConfigError, LocalDiskFull, StoreError, is_of_the_remote
 from store.fetch import entry_number
 from store.fetch_plan import EntryRun, plan_entries
 from store.git import Revision
 from store.ids import ChunkId, PackName
-from store.materialise import Failure, is_of_the_remote, walk_files
+from store.materialise import Failure, walk_files
 from store.opening import LocalStore, Reading, RemoteParts, WrapRemote, open_reading, unwrapped
 from store.pack_cache import DiskState, plan_eviction
 from store.packs import PackTable

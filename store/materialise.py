@@ -18,7 +18,7 @@ from store.concurrency import DISK_WRITES, GIT_READS
 from store.contents import ContentReader
 from store.directories import FOLDER_KINDS, MAX_DEPTH, TRACKED_KINDS, Entry, Kind
 from store.directory_loader import DirectoryLoader
-from store.errors import GitError, LocalDiskFull, ObjectMissing, RemoteError, StoreError
+from store.errors import GitError, LocalDiskFull, StoreError
 from store.ids import ChunkId
 from store.paths import PathEntry
 from store.plain_files import PlainFiles
@@ -264,12 +264,3 @@ def named(path: bytes, error: OSError) -> StoreError:
     """What a person is told of an error of the disk that `path` ran into."""
     kind = LocalDiskFull if is_no_space(error) else StoreError
     return kind(f"{escape_name(path)} cannot be written: {error.strerror or error}")
-
-
-def is_of_the_remote(error: BaseException | None) -> bool:
-    """Whether a remote that cannot be used is behind an error, and not one missing object."""
-    while error is not None:
-        if isinstance(error, RemoteError) and not isinstance(error, ObjectMissing):
-            return True
-        error = error.__cause__
-    return False

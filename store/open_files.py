@@ -15,6 +15,8 @@ Prove = Callable[[bytes | None], bytes]
 
 # A smaller chunk is proven anew at every load for less than remembering it would cost.
 _WORTH_REMEMBERING_BYTES = 256 << 10
+# Linux alone has it; elsewhere every read may wait.
+_NOWAIT = getattr(os, "RWF_NOWAIT", 0)
 _NOT_NOW_ERRORS = (errno.EAGAIN, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)
 
 
@@ -58,7 +60,7 @@ class OpenFiles:
     def load_now(self, path: Path, entry: PackEntry, prove: Prove) -> bytes:
         """As `load`, but raises NotInMemory rather than wait."""
         with _not_now():
-            return self._load(path, entry, prove, flags=os.RWF_NOWAIT)
+            return self._load(path, entry, prove, flags=_NOWAIT)
 
     def load_part(self, path: Path, entry: PackEntry, start: int, length: int) -> bytes | None:
         """`length` of the stored bytes of an entry, from its `start` on; None where the file has
@@ -68,7 +70,7 @@ class OpenFiles:
     def load_part_now(self, path: Path, entry: PackEntry, start: int, length: int) -> bytes | None:
         """As `load_part`, but raises NotInMemory rather than wait."""
         with _not_now():
-            return self._load_part(path, entry, start, length, flags=os.RWF_NOWAIT)
+            return self._load_part(path, entry, start, length, flags=_NOWAIT)
 
     def close(self) -> None:
         """Close all."""
@@ -134,6 +136,8 @@ def _read(file: _OpenFile, start: int, length: int, flags: int) -> bytes | None:
 
 @contextmanager
 def _not_now() -> Iterator[None]:
+    if not _NOWAIT:
+        raise NotInMemory
     try:
         yield
     except OSError as error:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 import trio
 
 from store.config_keys import SmudgePolicy
-from store.errors import ObjectMissing, RemoteError, StoreError
+from store.errors import StoreError, is_of_the_remote
 from store.filter_protocol import Delayed
 from store.opening import LocalStore, Reading
 from store.pointer import Pointer, parse_pointer
@@ -119,7 +119,7 @@ class Smudger:
         level = logging.DEBUG if self._failures else logging.WARNING
         log.log(level, "%s stays a pointer: %s", escape_name(path), error)
         self._failures += 1
-        self._remote_failed |= _is_of_the_remote(error)
+        self._remote_failed |= is_of_the_remote(error)
 
     def _fetch_later(self, path: bytes, pointer: Pointer) -> None:
         async def fetch(reading: Reading) -> None:
@@ -156,15 +156,6 @@ class Smudger:
         return self._open().call(
             lambda reading: reading.contents.read(pointer, offset, _PIECE_BYTES)
         )
-
-
-def _is_of_the_remote(error: BaseException | None) -> bool:
-    """Whether a remote that cannot be used is behind an error, and not one missing object."""
-    while error is not None:
-        if isinstance(error, RemoteError) and not isinstance(error, ObjectMissing):
-            return True
-        error = error.__cause__
-    return False
 
 
 def _memory_bytes() -> int:

@@ -10,9 +10,17 @@ from typing import NamedTuple
 ATTRIBUTES_FILE = b".gitattributes"
 _ATTRIBUTES = b" filter=revfs -merge -text"
 
-# Git's own files stay git's own, wherever they lie; so does ours.
+# Git's own files stay git's own, wherever they lie; so do ours.
 UNTRACKED_NAMES = frozenset(
-    (ATTRIBUTES_FILE, b".gitignore", b".gitmodules", b".mailmap", b".revfsconfig", b".revfsignore")
+    (
+        ATTRIBUTES_FILE,
+        b".gitignore",
+        b".gitmodules",
+        b".mailmap",
+        b".revfsconfig",
+        b".revfsignore",
+        b"revfs.lock",
+    )
 )
 
 
