@@ -68,7 +68,9 @@ def load_ref_stamp(paths: RepositoryPaths, names: Iterable[str]) -> Stamp:
     """As `load_stamp`, for the refs of these full names alone. Raises RepositoryGone."""
     require_repository(paths)
     places = [folder / name for name in names for folder in (paths.git_dir, paths.common_dir)]
-    return (_file_stamp(paths.common_dir / "packed-refs"), *map(_content, places))
+    # With the names: a ref that now points to another may find the same commit there.
+    contents = [(place, _content(place)) for place in places]
+    return (_file_stamp(paths.common_dir / "packed-refs"), *contents)
 
 
 class GitRefs:

@@ -110,7 +110,13 @@ def test_the_stamp_of_one_ref_changes_with_it_and_with_what_it_points_to(
     committed = load_ref_stamp(paths, chain)
     assert committed != before
     repository.git("symbolic-ref", "HEAD", "refs/heads/other")
-    assert load_ref_stamp(paths, chain) != committed
+    switched = load_ref_stamp(paths, chain)
+    assert switched != committed
+    # Another chain is another stamp, also where both end at the same commit.
+    repository.git("branch", "--force", "--no-track", "third", "main")
+    repository.git("symbolic-ref", "HEAD", "refs/heads/third")
+    third = load_ref_stamp(paths, refs.resolve_name("HEAD"))
+    assert third != load_ref_stamp(paths, chain)
 
 
 def test_a_name_means_a_branch_before_it_means_a_tag(repository: Repository, refs: GitRefs) -> None:

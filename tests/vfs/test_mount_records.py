@@ -158,7 +158,7 @@ def test_a_mount_is_found_by_where_it_was_first_and_where_it_is_said_to_be(
     assert records.find(tmp_path / "one") == records.find(tmp_path / "first") == one
     assert records.find(tmp_path / "other") is None
     records.write(dataclasses.replace(one, mountpoint=str(tmp_path / "two")))
-    with pytest.raises(StoreError, match="several mounts were on .*/first before they moved"):
+    with pytest.raises(StoreError, match=r"several mounts were on .*/first before they moved"):
         records.find(tmp_path / "first")
     assert records.find(tmp_path / "one") == one
 
