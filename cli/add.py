@@ -10,13 +10,14 @@ import click
 
 from cli import stores
 from cli.console import App, format_bytes, format_count
+from cli.options import JSON
 from cli.own_command import ensure_filter
 from cli.settings import load_settings
 from cli.stores import require_initialised, store_settings
 from store.add import AddContext, AddPlan, AddSummary, plan_add
 from store.add_elsewhere import plan_add_elsewhere
 from store.errors import ConfigError, StoreError
-from store.opening import LocalStore
+from store.local_store import LocalStore
 from store.shown_names import escape_name
 
 
@@ -45,7 +46,7 @@ from store.shown_names import escape_name
     type=click.IntRange(min=1),
     help="How many threads read and compress; one for each core that revfs may use.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@JSON
 @click.pass_context
 def command(
     ctx: click.Context,

@@ -5,6 +5,7 @@ import sys
 import click
 import trio
 
+from cli.completing import complete_revision_then_paths
 from cli.console import App
 from cli.named import name_resolver
 from cli.settings import load_settings
@@ -12,8 +13,9 @@ from cli.stores import store_settings
 from store.directories import FOLDER_KINDS, TRACKED_KINDS, Entry, Kind
 from store.errors import PathNotFound
 from store.git import Revision
+from store.local_store import LocalStore
 from store.named_paths import split_at_colon
-from store.opening import LocalStore, open_reading
+from store.opening import open_reading
 from store.paths import load_path
 from store.plain_files import PlainFiles
 from store.shown_names import escape_name
@@ -22,7 +24,13 @@ _PIECE_BYTES = 4 << 20
 
 
 @click.command("cat")
-@click.argument("words", metavar="REV:PATH | REV PATH", nargs=-1, required=True)
+@click.argument(
+    "words",
+    metavar="REV:PATH | REV PATH",
+    nargs=-1,
+    required=True,
+    shell_complete=complete_revision_then_paths,
+)
 @click.pass_obj
 def command(app: App, words: tuple[str, ...]) -> None:
     """Write a file of a revision to standard output; what is not cached is fetched.

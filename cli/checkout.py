@@ -5,13 +5,14 @@ from pathlib import Path
 import click
 
 from cli.console import App, format_bytes, format_count
+from cli.options import JSON
 from cli.work_tree import open_work_tree, raise_failures
 from store.checkout import CheckoutSummary, plan_checkout
 
 
 @click.command("checkout")
 @click.argument("paths", metavar="[PATH...]", nargs=-1, type=click.Path(path_type=Path))
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@JSON
 @click.pass_obj
 def command(app: App, paths: tuple[Path, ...], as_json: bool) -> None:
     """Write the data of tracked files that is here over their pointers in the work tree: of the

@@ -40,9 +40,26 @@ def complete_revision(ctx: click.Context, param: click.Parameter, incomplete: st
     return []
 
 
-def complete_path(ctx: click.Context, param: click.Parameter, incomplete: str) -> Items:
-    """Paths in the revision that was typed before (the parameter `revision`), or in HEAD."""
-    revision = ctx.params.get("revision") or "HEAD"
+def complete_revision_then_paths(
+    ctx: click.Context, param: click.Parameter, incomplete: str
+) -> Items:
+    """For the words `REV PATH…`: branches and tags, then paths in what was typed."""
+    words = ctx.params.get(param.name or "") or ()
+    if not words:
+        return complete_revision(ctx, param, incomplete)
+    return _paths_in(ctx, words[0], incomplete)
+
+
+def complete_revision_then_place(
+    ctx: click.Context, param: click.Parameter, incomplete: str
+) -> Items:
+    """For the words `REV FOLDER`: branches and tags, then folders of this machine."""
+    if not ctx.params.get(param.name or ""):
+        return complete_revision(ctx, param, incomplete)
+    return [CompletionItem(incomplete, type="dir")]
+
+
+def _paths_in(ctx: click.Context, revision: str, incomplete: str) -> Items:
     folder = incomplete.rpartition("/")[0]
     with suppress(StoreError, OSError):
         place = repository_around(ctx).top

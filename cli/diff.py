@@ -7,16 +7,19 @@ from contextlib import suppress
 import click
 import trio
 
+from cli.completing import complete_revision_then_paths
 from cli.console import App, Colour, format_bytes, format_count
 from cli.named import name_resolver
+from cli.options import JSON
 from cli.settings import load_settings
 from cli.stores import store_settings
 from store.directories import TRACKED_KINDS
 from store.errors import ChunkMissing, StoreError, leaves_of
 from store.local_chunks import LocalChunks
+from store.local_store import LocalStore
 from store.named_paths import NamedComparison
 from store.new_bytes import NewBytes, count_new_bytes
-from store.opening import LocalStore, Reading, open_reading
+from store.opening import Reading, open_reading
 from store.paths import PathEntry, load_path, walk_path
 from store.revision_diff import (
     Change,
@@ -34,9 +37,15 @@ _COLOURS = {ChangeKind.ADDED: Colour.NEW, ChangeKind.REMOVED: Colour.GONE}
 
 
 @click.command("diff")
-@click.argument("words", metavar="V1 [V2] [PATH]", nargs=-1, required=True)
+@click.argument(
+    "words",
+    metavar="V1 [V2] [PATH]",
+    nargs=-1,
+    required=True,
+    shell_complete=complete_revision_then_paths,
+)
 @click.option("-s", "--summary", is_flag=True, help="The totals alone.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@JSON
 @click.pass_obj
 def command(app: App, words: tuple[str, ...], summary: bool, as_json: bool) -> None:
     """Compare the files of revision V1 with those of V2 (HEAD if it is not named; V1..V2 does too),

@@ -7,6 +7,7 @@ import click
 import trio
 
 from cli.console import App, format_count
+from cli.options import JSON, REMOTE
 from cli.settings import load_settings, repository_of
 from cli.stores import open_mount_records
 from store.checks import (
@@ -34,8 +35,8 @@ from vfs.mount_checks import (
 
 
 @click.command("doctor")
-@click.option("--remote", "remote_name", metavar="NAME", help="The remote; else the default one.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@REMOTE
+@JSON
 @click.pass_context
 def command(ctx: click.Context, remote_name: str | None, as_json: bool) -> None:
     """Check what revfs needs of this machine, this clone and its remote, and say what to do about

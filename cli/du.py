@@ -6,22 +6,27 @@ from collections.abc import Iterator
 import click
 import trio
 
+from cli.completing import complete_revision_then_paths
 from cli.console import App, format_bytes
 from cli.named import name_resolver
+from cli.options import JSON
 from cli.settings import load_settings
 from cli.stores import store_settings
 from store.errors import StoreError, leaves_of
+from store.local_store import LocalStore
 from store.named_paths import NamedPaths
-from store.opening import LocalStore, open_reading
+from store.opening import open_reading
 from store.paths import PathEntry, list_path, load_path
 from store.sizes import PartSize, Size, SizeSurvey, outermost
 
 
 @click.command("du")
-@click.argument("words", metavar="[REV] [PATH]...", nargs=-1)
+@click.argument(
+    "words", metavar="[REV] [PATH]...", nargs=-1, shell_complete=complete_revision_then_paths
+)
 @click.option("-s", "--summary", is_flag=True, help="One line for each PATH, not what is in it.")
 @click.option("--offline", is_flag=True, help="Ask no remote; what is not known here is unknown.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@JSON
 @click.pass_obj
 def command(app: App, words: tuple[str, ...], summary: bool, offline: bool, as_json: bool) -> None:
     """Show how large the files and folders of a revision are (of HEAD, and of all, if none is

@@ -1,29 +1,29 @@
 """`revfs export`: a revision as plain files, without a mount."""
 
-import math
 import os
 from pathlib import Path
 
 import click
 import trio
 
+from cli.completing import complete_revision_then_place
 from cli.console import App, format_bytes, format_count
+from cli.options import JSON, REMOTE, TIMEOUT
 from cli.settings import load_settings
 from cli.stores import store_settings
 from store.export import ExportSummary, plan_export
+from store.local_store import LocalStore
 from store.materialise import FILES_AT_ONCE
-from store.opening import LocalStore
-
-
-def _finite(ctx: click.Context, param: click.Parameter, value: float | None) -> float | None:
-    """A range lets "nan" pass, which is on neither side of anything."""
-    if value is not None and not math.isfinite(value):
-        raise click.BadParameter("it must be a number of seconds")
-    return value
 
 
 @click.command("export")
-@click.argument("words", metavar="REV [PATH] DIR", nargs=-1, required=True)
+@click.argument(
+    "words",
+    metavar="REV [PATH] DIR",
+    nargs=-1,
+    required=True,
+    shell_complete=complete_revision_then_place,
+)
 @click.option(
     "--jobs",
     type=click.IntRange(1, 512),
@@ -32,15 +32,9 @@ def _finite(ctx: click.Context, param: click.Parameter, value: float | None) -> 
     help="How many files are fetched and written at once.",
 )
 @click.option("--force", is_flag=True, help="Replace files that are in the way.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-@click.option("--remote", "remote_name", metavar="NAME", help="The remote; else the default one.")
-@click.option(
-    "--timeout",
-    type=click.FloatRange(min=0, min_open=True),
-    callback=_finite,
-    metavar="SECONDS",
-    help="How long the bytes of a file are waited for (30).",
-)
+@JSON
+@REMOTE
+@TIMEOUT
 @click.pass_obj
 def command(
     app: App,

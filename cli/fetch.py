@@ -7,22 +7,26 @@ from pathlib import Path
 import click
 import trio
 
+from cli.completing import complete_revision_then_paths
 from cli.console import App, format_bytes, format_count
+from cli.options import JSON, REMOTE
 from cli.settings import Settings, load_settings
 from cli.stores import store_settings
 from cli.work_tree import raise_failures
 from store.errors import PathNotFound, PathRefused, RevisionNotFound
 from store.fetch_contents import FetchSummary, fetch_contents
 from store.git import GitRepository, Revision
-from store.opening import LocalStore
+from store.local_store import LocalStore
 from store.paths import load_path
 from store.progress import ByteProgress
 
 
 @click.command("fetch")
-@click.argument("words", metavar="[REV] [PATH...]", nargs=-1)
-@click.option("--remote", "remote_name", metavar="NAME", help="The remote; else the default one.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.argument(
+    "words", metavar="[REV] [PATH...]", nargs=-1, shell_complete=complete_revision_then_paths
+)
+@REMOTE
+@JSON
 @click.pass_obj
 def command(app: App, words: tuple[str, ...], remote_name: str | None, as_json: bool) -> None:
     """Bring the data of a revision (HEAD if none is named) into the cache, as far as it is not

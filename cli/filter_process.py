@@ -12,7 +12,7 @@ from cli.settings import load_settings
 from cli.stores import jobs, store_settings
 from store.filter_protocol import serve_filter
 from store.git_filter import GitFilter
-from store.opening import LocalStore
+from store.local_store import LocalStore
 
 _BUFFER_BYTES = 256 << 10
 

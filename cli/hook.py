@@ -15,7 +15,7 @@ from store.directories import TRACKED_KINDS
 from store.errors import ConfigError, RevisionNotFound, StoreError, leaves_of
 from store.git import Commit, GitRepository
 from store.ids import GitId
-from store.opening import LocalStore
+from store.local_store import LocalStore
 
 
 @click.group("hook", hidden=True)

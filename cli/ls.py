@@ -5,22 +5,26 @@ import stat
 
 import click
 
+from cli.completing import complete_revision_then_paths
 from cli.console import App, format_bytes
 from cli.named import name_resolver
+from cli.options import JSON
 from cli.settings import load_settings
 from cli.stores import store_settings
 from store.directories import FOLDER_KINDS, TRACKED_KINDS, Kind
-from store.opening import LocalStore
+from store.local_store import LocalStore
 from store.paths import PathEntry, list_path, load_path, walk_path
 from store.shown_names import escape_name
 from vfs.attributes import mode_of
 
 
 @click.command("ls")
-@click.argument("words", metavar="[REV] [PATH]", nargs=-1)
+@click.argument(
+    "words", metavar="[REV] [PATH]", nargs=-1, shell_complete=complete_revision_then_paths
+)
 @click.option("-l", "--long", "as_long", is_flag=True, help="Mode, size and kind of each entry.")
 @click.option("-R", "--recursive", is_flag=True, help="Every file below, by its path from there.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@JSON
 @click.pass_obj
 def command(
     app: App, words: tuple[str, ...], as_long: bool, recursive: bool, as_json: bool

@@ -2,7 +2,6 @@
 
 import logging
 import logging.handlers
-import math
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -10,7 +9,9 @@ from typing import NamedTuple
 
 import click
 
+from cli.completing import complete_revision_then_place
 from cli.console import App, LogFormatter
+from cli.options import REMOTE, TIMEOUT
 from cli.settings import SIZE, Settings, load_settings
 from cli.stores import open_mount_records, store_settings
 from store.errors import StoreError
@@ -26,27 +27,19 @@ _OLD_LOGS = 2
 _TERMINAL = Path("/dev/stderr")
 
 
-def _finite(ctx: click.Context, param: click.Parameter, value: float | None) -> float | None:
-    """A range lets "nan" pass, which is on neither side of anything."""
-    if value is not None and not math.isfinite(value):
-        raise click.BadParameter("it must be a number of seconds")
-    return value
-
-
 @click.command("mount")
-@click.argument("words", metavar="REV[:PATH] [MOUNTPOINT]", nargs=-1)
+@click.argument(
+    "words",
+    metavar="REV[:PATH] [MOUNTPOINT]",
+    nargs=-1,
+    shell_complete=complete_revision_then_place,
+)
 @click.option("--all", "show_all", is_flag=True, help="All branches, tags and commits, by name.")
 @click.option("--follow", is_flag=True, help="Move the mount whenever the branch REV moves.")
 @click.option("--foreground", is_flag=True, help="Serve from this process, and log to stderr.")
-@click.option("--remote", "remote_name", metavar="NAME", help="The remote; else the default one.")
+@REMOTE
 @click.option("--cache-size", type=SIZE, help="The most that the cache may hold, as in 50GiB.")
-@click.option(
-    "--timeout",
-    type=click.FloatRange(min=0, min_open=True),
-    callback=_finite,
-    metavar="SECONDS",
-    help="How long a read waits for its bytes before it fails (30).",
-)
+@TIMEOUT
 @click.option("--allow-other", is_flag=True, help="Let other users read the mount.")
 @click.option("--log", "log_file", type=click.Path(path_type=Path), help="Where the mount logs.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON when the mount answers.")

@@ -6,6 +6,7 @@ from pathlib import Path
 import click
 
 from cli.console import App, format_bytes
+from cli.options import JSON
 from cli.stores import open_mount_records
 from store import byte_ranges
 from store.cache_index import CacheIndex
@@ -26,7 +27,7 @@ class _Mount:
 
 
 @click.command("mounts")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@JSON
 @click.pass_obj
 def command(app: App, as_json: bool) -> None:
     """List the mounted revisions of this user: where, which commit, the process, how much of the

@@ -2,8 +2,8 @@
 
 from cli.console import App
 from cli.settings import Settings
+from store.local_store import LocalStore
 from store.named_paths import NameResolver, folder_from_top
-from store.opening import LocalStore
 
 
 def name_resolver(app: App, settings: Settings, local: LocalStore) -> NameResolver:

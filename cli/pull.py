@@ -6,14 +6,15 @@ import click
 
 from cli.checkout import say_checkout
 from cli.console import App
+from cli.options import JSON, REMOTE
 from cli.work_tree import open_work_tree, raise_failures
 from store.checkout import plan_checkout
 
 
 @click.command("pull")
 @click.argument("paths", metavar="[PATH...]", nargs=-1, type=click.Path(path_type=Path))
-@click.option("--remote", "remote_name", metavar="NAME", help="The remote; else the default one.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@REMOTE
+@JSON
 @click.pass_obj
 def command(app: App, paths: tuple[Path, ...], remote_name: str | None, as_json: bool) -> None:
     """Fetch the data of tracked files and write it over their pointers in the work tree: of the

@@ -7,15 +7,17 @@ from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
 import click
 import trio
 
-from cli.completing import complete_remote, complete_revision
+from cli.completing import complete_revision
 from cli.console import App, format_bytes, format_count
+from cli.options import REMOTE
 from cli.settings import Settings, load_settings
 from cli.stores import require_initialised, store_settings
-from store.chunk_source import ChunkSource, LocalSources
+from store.chunk_source import ChunkSource
 from store.contents import ContentReader
 from store.errors import ConfigError
 from store.git import Commit, GitRepository
-from store.opening import LocalStore, RemoteParts, open_remote_parts
+from store.local_store import LocalSources, LocalStore
+from store.opening import RemoteParts, open_remote_parts
 from store.progress import ByteProgress
 from store.push import PushContext, PushSummary, plan_push
 from store.push_contents import TreeContents
@@ -23,13 +25,7 @@ from store.push_contents import TreeContents
 
 @click.command("push")
 @click.argument("revisions", metavar="[REV...]", nargs=-1, shell_complete=complete_revision)
-@click.option(
-    "--remote",
-    "remote_name",
-    metavar="NAME",
-    shell_complete=complete_remote,
-    help="The remote; else the default one.",
-)
+@REMOTE
 @click.option("--all", "all_refs", is_flag=True, help="Push all branches and tags.")
 @click.pass_obj
 def command(app: App, revisions: tuple[str, ...], remote_name: str | None, all_refs: bool) -> None:

@@ -4,7 +4,9 @@ from collections.abc import Callable
 
 import click
 
+from cli.completing import complete_remote
 from cli.console import App
+from cli.options import JSON
 from cli.settings import repository_of
 from store.config import Config, RemoteSettings, load_config
 from store.config_files import (
@@ -89,7 +91,7 @@ def add(
 
 
 @command.command("list")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@JSON
 @click.pass_obj
 def list_remotes(app: App, as_json: bool) -> None:
     """List the remotes, the default one among them, and where each is configured.
@@ -117,7 +119,7 @@ def list_remotes(app: App, as_json: bool) -> None:
 
 
 @command.command("modify")
-@click.argument("name")
+@click.argument("name", shell_complete=complete_remote)
 @click.argument("key", required=False, type=click.Choice(REMOTE_VARIABLES))
 @click.argument("value", required=False)
 @click.option("--url", metavar="URL", help="Bucket and prefix, or folder.")
@@ -156,7 +158,7 @@ def modify(
 
 
 @command.command("remove")
-@click.argument("name")
+@click.argument("name", shell_complete=complete_remote)
 @_LOCAL
 @click.pass_obj
 def remove(app: App, name: str, local: bool) -> None:
@@ -181,7 +183,7 @@ def remove(app: App, name: str, local: bool) -> None:
 
 
 @command.command("default")
-@click.argument("name")
+@click.argument("name", shell_complete=complete_remote)
 @_LOCAL
 @click.pass_obj
 def default(app: App, name: str, local: bool) -> None:
@@ -199,7 +201,7 @@ def default(app: App, name: str, local: bool) -> None:
 
 
 @command.command("trust")
-@click.argument("name")
+@click.argument("name", shell_complete=complete_remote)
 @click.pass_obj
 def trust(app: App, name: str) -> None:
     """Trust the committed endpoint of the remote NAME, on this machine.

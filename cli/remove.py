@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from cli.console import App, format_count
+from cli.options import JSON
 from cli.work_tree import WorkTree, open_work_tree, raise_failures
 from store.checkout import CheckoutSummary, plan_checkout
 from store.remove import RemovePlan, plan_remove
@@ -18,7 +19,7 @@ from store.shown_names import escape_name
     "paths", metavar="PATH...", nargs=-1, required=True, type=click.Path(path_type=Path)
 )
 @click.option("-n", "--dry-run", is_flag=True, help="Say what would be done, and do nothing.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@JSON
 @click.pass_obj
 def command(app: App, paths: tuple[Path, ...], dry_run: bool, as_json: bool) -> None:
     """Stop tracking files and folders. The files stay in the work tree; git rm deletes.

@@ -5,6 +5,7 @@ from pathlib import Path
 import click
 
 from cli.console import App, format_count
+from cli.options import JSON
 from cli.work_tree import open_work_tree
 from store.resolve import ResolveSummary, Side, plan_resolve
 
@@ -16,7 +17,7 @@ from store.resolve import ResolveSummary, Side, plan_resolve
 @click.option("--ours", is_flag=True, help="Take our side, as git checkout --ours would.")
 @click.option("--theirs", is_flag=True, help="Take their side, as git checkout --theirs would.")
 @click.option("--force", is_flag=True, help="Replace files that were edited since the conflict.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@JSON
 @click.pass_obj
 def command(
     app: App, paths: tuple[Path, ...], ours: bool, theirs: bool, force: bool, as_json: bool

@@ -19,7 +19,7 @@ from store.add import AddContext, plan_add
 from store.errors import Busy, ConfigError, StoreError
 from store.ids import GitId
 from store.interruptions import ended_by_exceptions
-from store.opening import LocalStore
+from store.local_store import LocalStore
 from store.present_ids import PresentContext
 from store.stage_lock import change_lock, load_lock
 from store.stage_run import CommandFailed, StageTools, load_changes, run_stage

@@ -7,10 +7,11 @@ from dataclasses import asdict
 import click
 
 from cli.console import App, Colour, format_bytes, format_count
+from cli.options import JSON
 from cli.settings import Settings, load_settings
 from cli.stores import store_settings
 from store.git import Commit
-from store.opening import LocalStore
+from store.local_store import LocalStore
 from store.shown_names import escape_name
 from store.status import Status, read_status
 from store.work_tree_changes import Difference, FileChange, WorkTreeChanges
@@ -22,7 +23,7 @@ _COLOURS = {Difference.ADDED: Colour.NEW, Difference.DELETED: Colour.GONE}
 
 
 @click.command("status")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@JSON
 @click.pass_obj
 def command(app: App, as_json: bool) -> None:
     """Show the state of tracked files: what is staged for the next commit, what is modified since,

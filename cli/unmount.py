@@ -5,13 +5,14 @@ from pathlib import Path
 
 import click
 
+from cli.completing import complete_mountpoint
 from cli.console import App
 from cli.stores import open_mount_records
 from vfs.mount_records import unmount
 
 
 @click.command("unmount")
-@click.argument("mountpoint", type=click.Path(path_type=Path))
+@click.argument("mountpoint", type=click.Path(path_type=Path), shell_complete=complete_mountpoint)
 @click.pass_obj
 def command(app: App, mountpoint: Path) -> None:
     """Take a mounted revision down, also a busy one or one whose process is gone. Reads under way

@@ -10,8 +10,8 @@ from cli.own_command import ensure_filter
 from cli.settings import Settings, load_settings
 from cli.stores import store_settings
 from store.errors import ConfigError, StoreError
+from store.local_store import LocalStore
 from store.materialise import Failure
-from store.opening import LocalStore
 from store.walk import Argument, resolve_arguments
 
 _CAUSES = 3

@@ -14,6 +14,7 @@ which nothing else proves, carry a checksum of their own. A lost row costs a fet
     directories  tree id (20)                     checksum (16) and the packed directory
 """
 
+import logging
 import os
 import struct
 import uuid
@@ -22,6 +23,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from store import byte_ranges
+from store.errors import MalformedObject
 from store.ids import (
     PACK_NAME_BYTES,
     ChunkId,
@@ -31,8 +33,11 @@ from store.ids import (
     pack_name_from_bytes,
 )
 from store.packs import TABLE_ENTRY_BYTES, PackEntry, PackTable
+from store.remote_format import RemoteFormat, parse_remote_format
 from store.remote_index import IndexedPack
 from store.tables import Tables
+
+log = logging.getLogger(__name__)
 
 _PLACE = struct.Struct("<16sIIIB")
 _USE = struct.Struct("<QQ")
@@ -80,6 +85,16 @@ class CacheIndex:
     def load_format(self, url: str) -> bytes | None:
         """The `format` object of the remote with that url, as last seen."""
         return self._tables.get("formats", _format_key(url))
+
+    def load_remote_format(self, url: str) -> RemoteFormat | None:
+        """As `load_format`, parsed. A damaged row says nothing: the next one who asks the remote
+        replaces it."""
+        raw = self.load_format(url)
+        try:
+            return None if raw is None else parse_remote_format(raw)
+        except MalformedObject as error:
+            log.debug("what is kept of the remote %s cannot be used: %s", url, error)
+            return None
 
     def keep_format(self, url: str, raw: bytes) -> None:
         """Remember a remote's `format` object."""

@@ -32,17 +32,6 @@ log = logging.getLogger(__name__)
 _INDEXES_AT_ONCE = 8
 
 
-def load_format(index: CacheIndex, identity: str) -> RemoteFormat | None:
-    """What a remote said of itself when it was last asked from here. A damaged row says nothing:
-    the next one who asks the remote replaces it."""
-    raw = index.load_format(identity)
-    try:
-        return None if raw is None else parse_remote_format(raw)
-    except MalformedObject as error:
-        log.debug("what is kept of the remote %s cannot be used: %s", identity, error)
-        return None
-
-
 class Catalog:
     """The tables of contents of one remote, for one repository."""
 
@@ -68,7 +57,7 @@ class Catalog:
     def get_store(self) -> str | None:
         """The remote's store id, if it was ever seen from here."""
         if self._format is None:
-            self._format = load_format(self.index, self._identity)
+            self._format = self.index.load_remote_format(self._identity)
         return None if self._format is None else self._format.store
 
     def knows_commit(self, commit: GitId) -> bool:

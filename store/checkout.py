@@ -22,6 +22,7 @@ from store.directories import Entry, Kind
 from store.errors import PathNotFound, PathRefused, StoreError, is_of_the_remote, leaves_of
 from store.git import blob_id
 from store.git_index import MODE_EXECUTABLE, IndexedBlob
+from store.local_store import LocalStore
 from store.materialise import (
     Failure,
     FetchAhead,
@@ -29,7 +30,7 @@ from store.materialise import (
     FileWriter,
     batch_bytes,
 )
-from store.opening import LocalStore, Reading, WrapRemote, open_reading, unwrapped
+from store.opening import Reading, WrapRemote, open_reading, unwrapped
 from store.pointer import MAX_POINTER_BYTES, Pointer, parse_pointer
 from store.progress import ByteProgress
 from store.shown_names import escape_name

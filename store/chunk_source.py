@@ -30,12 +30,11 @@ from store.errors import (
 from store.fetch import Fetcher, chunk_label, entry_number
 from store.ids import ChunkId, GitId, PackName
 from store.local_folders import is_on_network
+from store.local_store import LocalSources
 from store.memory_cache import MemoryCache
 from store.open_files import NotInMemory, OpenFiles
-from store.pack_cache import PackCache
 from store.packs import PackTable, unpack_chunk
 from store.remote import FORMAT_KEY, pack_key
-from store.staging import Staging
 
 log = logging.getLogger(__name__)
 
@@ -58,15 +57,6 @@ class Located:
     path: Path
     cached: bool
     shared: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class LocalSources:
-    """What of the local disk a chunk may come from; `staging` is None where nothing is staged."""
-
-    staging: Staging | None
-    index: CacheIndex
-    cache: PackCache
 
 
 @dataclass(slots=True, eq=False)

@@ -14,7 +14,7 @@ from typing import NamedTuple
 from store.chunking import ChunkingParameters, SupportsReadinto, read_chunks
 from store.codec import Codec, compress_chunk
 from store.ids import ChunkId
-from store.opening import LocalStore
+from store.local_store import LocalStore
 from store.pack_sink import PackSink
 from store.packs import PackKind
 from store.pieces import Piece, prepare_piece, stage_pointer

@@ -18,6 +18,7 @@ from pathlib import Path
 from store.directories import EXECUTABLE_KINDS, Entry, Kind
 from store.errors import Busy, PathRefused
 from store.git import Revision
+from store.local_store import LocalStore
 from store.materialise import (
     FILES_AT_ONCE,
     FetchAhead,
@@ -27,7 +28,7 @@ from store.materialise import (
     batch_bytes,
     walk_files,
 )
-from store.opening import LocalStore, WrapRemote, open_reading, unwrapped
+from store.opening import WrapRemote, open_reading, unwrapped
 from store.paths import PathEntry, load_path
 from store.plain_files import PlainFiles
 from store.progress import ByteProgress

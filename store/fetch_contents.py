@@ -23,8 +23,9 @@ from store.fetch import entry_number
 from store.fetch_plan import EntryRun, plan_entries
 from store.git import Revision
 from store.ids import ChunkId, PackName
+from store.local_store import LocalStore
 from store.materialise import Failure, walk_files
-from store.opening import LocalStore, Reading, RemoteParts, WrapRemote, open_reading, unwrapped
+from store.opening import Reading, RemoteParts, WrapRemote, open_reading, unwrapped
 from store.pack_cache import DiskState, plan_eviction
 from store.packs import PackTable
 from store.paths import load_path

@@ -52,9 +52,9 @@ def command_line(words: Sequence[str], verb: str) -> str:
 
 
 def filter_is_set_up(paths: RepositoryPaths) -> bool:
-    """Whether git has a filter for tracked files here, at whatever level of its configuration."""
-    found = run_git(["config", "--get", FILTER_PROCESS_KEY], cwd=paths.top, ok_codes=(0, 1))
-    return bool(found.strip())
+    """Whether git's configuration, at whatever level, says which filter tracked files have here;
+    an empty word says that they are to have none."""
+    return bool(run_git(["config", "--get", FILTER_PROCESS_KEY], cwd=paths.top, ok_codes=(0, 1)))
 
 
 def set_filter_up(paths: RepositoryPaths, words: Sequence[str]) -> bool:

@@ -16,7 +16,7 @@ from store.chunk_list import ChunkList, parse_chunk_list
 from store.errors import StoreError
 from store.ids import ChunkId, PackName
 from store.local_folders import is_on_network
-from store.opening import LocalStore
+from store.local_store import LocalStore
 from store.packs import unpack_chunk
 from store.pointer import Pointer
 from store.remote import pack_key

@@ -10,7 +10,8 @@ from typing import TypeVar
 import trio
 
 from store.errors import StoreError, leaves_of
-from store.opening import LocalStore, Reading, open_reading
+from store.local_store import LocalStore
+from store.opening import Reading, open_reading
 
 T = TypeVar("T")
 

@@ -23,8 +23,9 @@ from store.directories import GIT_ID_BYTES, Entry, Kind
 from store.errors import PathNotFound, PathRefused, StoreError, leaves_of
 from store.git import blob_id
 from store.git_index import IndexedBlob
+from store.local_store import LocalStore
 from store.materialise import FileContents, FileItem, FileWriter, named
-from store.opening import LocalStore, open_reading
+from store.opening import open_reading
 from store.plain_files import PlainFiles
 from store.pointer import Pointer
 from store.progress import ByteProgress

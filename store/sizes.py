@@ -9,8 +9,9 @@ from store.directory_loader import DirectoryLoader
 from store.errors import GitError
 from store.ids import ChunkId
 from store.local_chunks import LocalChunks
+from store.local_store import LocalStore
 from store.many_lists import visit_chunk_lists
-from store.opening import LocalStore, Reading
+from store.opening import Reading
 from store.paths import PathEntry
 from store.pointer import Pointer
 from store.shown_names import escape_name

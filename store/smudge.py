@@ -14,7 +14,8 @@ import trio
 from store.config_keys import SmudgePolicy
 from store.errors import StoreError, is_of_the_remote
 from store.filter_protocol import Delayed
-from store.opening import LocalStore, Reading
+from store.local_store import LocalStore
+from store.opening import Reading
 from store.pointer import Pointer, parse_pointer
 from store.reading_thread import ReadingThread
 from store.shown_names import escape_name

@@ -19,7 +19,7 @@ from store.git_command import RepositoryPaths, run_git
 from store.ids import ChunkId, GitId
 from store.index_sizes import load_sizes_between
 from store.local_chunks import LocalChunks
-from store.opening import LocalStore
+from store.local_store import LocalStore
 from store.pointer import MAX_POINTER_BYTES, Pointer
 from store.shown_names import escape_name
 from store.work_tree_changes import (

@@ -10,7 +10,8 @@ from store.errors import StoreError
 from store.file_proofs import file_holds
 from store.git import GitRepository, blob_id
 from store.git_index import MODE_EXECUTABLE, MODE_FILE, IndexChange, IndexedBlob
-from store.opening import LocalStore, Reading
+from store.local_store import LocalStore
+from store.opening import Reading
 from store.pointer import MAX_POINTER_BYTES, Pointer, parse_pointer
 from store.shown_names import escape_name
 from store.stat_cache import same_file_state

@@ -12,7 +12,9 @@ import trio
 from store.concurrency import DISK_READS, GIT_READS
 from store.errors import StoreError
 from store.git_refs import RepositoryGone, require_repository
-from store.opening import LocalStore, Reading
+from store.kept_clones import kept_clones
+from store.local_store import LocalStore
+from store.opening import Reading
 from vfs.daemon import Ready
 from vfs.mount_records import MountRecord, process_start
 from vfs.mount_request import MountKind, MountRequest
@@ -22,6 +24,8 @@ from vfs.shown import Shown
 log = logging.getLogger(__name__)
 
 _RECORD_SECONDS = 1.0
+_REFRESH_SECONDS = 30.0
+_REFRESHES = trio.CapacityLimiter(1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +60,24 @@ async def keep_mount(kept: Kept, ready: Ready) -> None:
                 await trio.to_thread.run_sync(kept.local.directories.save, limiter=GIT_READS)
     finally:
         records.remove_own(record)
+
+
+async def refresh_original(kept: Kept) -> None:
+    """Where names can move, and the repository is a kept clone of one elsewhere, ask that one now
+    and then for what is new."""
+    if kept.request.kind is MountKind.REVISION:
+        return
+    clones = kept_clones(os.environ)
+    paths = kept.request.settings.paths
+    if clones.load_url(paths) is None:
+        return
+    while True:
+        await trio.sleep(_REFRESH_SECONDS)
+        with suppress(OSError, StoreError):
+            # It may take as long as the network does; the mount does not wait for it to end.
+            await trio.to_thread.run_sync(
+                clones.refresh, paths, abandon_on_cancel=True, limiter=_REFRESHES
+            )
 
 
 def _renew(kept: Kept, record: MountRecord) -> MountRecord:

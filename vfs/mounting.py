@@ -15,12 +15,13 @@ import trio
 from store.errors import CacheUnusable, StoreError
 from store.ids import GitId
 from store.local_folders import make_private_folder
-from store.opening import LocalStore, Reading, open_reading
+from store.local_store import LocalStore
+from store.opening import Reading, open_reading
 from store.plain_files import PlainFiles
 from vfs.daemon import Ready
 from vfs.filesystem import RevisionFilesystem
 from vfs.fuse import Mount, Ownership, RevisionOperations
-from vfs.keeping import Kept, keep_mount
+from vfs.keeping import Kept, keep_mount, refresh_original
 from vfs.mount_request import MountKind, MountRequest
 from vfs.mountpoints import detach, device_at, place_of, remove_default_mountpoint
 from vfs.shown import Shown, open_shown
@@ -140,6 +141,7 @@ async def _serve_mounted(
         nursery.start_soon(keep_mount, kept, ready)
         nursery.start_soon(_learn, kept.reading.source.learn_commit)
         nursery.start_soon(kept.shown.keep_up, moved)
+        nursery.start_soon(refresh_original, kept)
 
 
 async def _learn(work: Callable[[], Awaitable[None]]) -> None:

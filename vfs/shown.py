@@ -13,7 +13,7 @@ from store.directories import FOLDER_KINDS, Kind
 from store.errors import PathRefused, RevisionNotFound, StoreError
 from store.git_refs import RepositoryGone, Stamp, Tip, load_ref_stamp
 from store.ids import GitId
-from store.opening import LocalStore
+from store.local_store import LocalStore
 from store.paths import load_path
 from vfs.attributes import MOVING_SECONDS
 from vfs.mount_request import MountKind, MountRequest, split_revision

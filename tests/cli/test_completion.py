@@ -10,7 +10,13 @@ from pathlib import Path
 import click
 import pytest
 
-from cli.completing import complete_mountpoint, complete_path, complete_remote, complete_verbs
+from cli.completing import (
+    complete_mountpoint,
+    complete_remote,
+    complete_revision_then_paths,
+    complete_revision_then_place,
+    complete_verbs,
+)
 from cli.console import App, Console
 from cli.main import VERBS, ExitCode, run
 from cli.stores import open_mount_records
@@ -163,15 +169,25 @@ def test_paths_complete_inside_the_revision(repository: Repository) -> None:
     repository.git("rm", "--quiet", "-r", "data/deep")
     repository.commit()
 
-    def paths(incomplete: str, **values: object) -> list[str]:
-        context = context_in(repository.top / "data", **values)
-        return [item.value for item in complete_path(context, ANY, incomplete)]
+    def paths(incomplete: str, revision: str = "HEAD") -> list[str]:
+        context = context_in(repository.top / "data", any=(revision,))
+        return [item.value for item in complete_revision_then_paths(context, ANY, incomplete)]
 
     assert paths("da") == ["data/"]
     assert paths("data/") == ["data/one"]
     assert paths("data/", revision="HEAD~1") == ["data/deep/", "data/one"]
     assert paths("data/deep/t", revision="HEAD~1") == ["data/deep/two"]
     assert paths("data/", revision="--help") == paths("no/where/") == []
+
+
+def test_the_first_word_is_a_revision_and_the_next_a_place(repository: Repository) -> None:
+    repository.git("tag", "v1")
+    for complete in (complete_revision_then_paths, complete_revision_then_place):
+        context = context_in(repository.top, any=())
+        assert [item.value for item in complete(context, ANY, "v")] == ["v1"]
+    context = context_in(repository.top, any=("v1",))
+    (item,) = complete_revision_then_place(context, ANY, "mn")
+    assert (item.value, item.type) == ("mn", "dir")
 
 
 def test_remotes_complete_by_name(repository: Repository, tmp_path: Path) -> None:

@@ -6,8 +6,8 @@ from store.chunk_list import parse_chunk_list
 from store.chunking import ChunkingParameters
 from store.directories import TRACKED_KINDS
 from store.ids import ChunkId
+from store.local_store import LocalStore
 from store.manifests import Manifest, parse_manifest, parse_manifest_key
-from store.opening import LocalStore
 from store.packs import unpack_chunk
 from store.remote import INDEX_PREFIX, MANIFESTS_PREFIX, Remote, pack_key
 from store.remote_index import index_hash, parse_index

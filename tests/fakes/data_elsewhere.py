@@ -4,7 +4,7 @@ from pathlib import Path
 
 from store.add import AddSummary
 from store.add_elsewhere import plan_add_elsewhere
-from store.opening import LocalStore
+from store.local_store import LocalStore
 from tests.fakes.repositories import NoProgress, Repository, add, add_context
 
 NAMES = ["deep/tool", "deep/two", "empty", "folder", "link", "one"]

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import trio
 
-from store.opening import LocalStore
+from store.local_store import LocalStore
 from tests.fakes.buckets import FINE, Bucket, to
 from tests.fakes.repositories import (
     Repository,

@@ -11,13 +11,14 @@ from pathlib import Path
 
 from cli.main import run
 from store.add import AddContext, AddSummary, plan_add
-from store.chunk_source import ChunkSource, LocalSources
+from store.chunk_source import ChunkSource
 from store.chunking import ChunkingParameters
 from store.config import RemoteSettings
 from store.contents import ContentReader
 from store.git import Commit, GitRepository
 from store.git_command import find_repository, run_git
-from store.opening import LocalStore, RemoteParts, WrapRemote, open_reading, open_remote_parts
+from store.local_store import LocalSources, LocalStore
+from store.opening import RemoteParts, WrapRemote, open_reading, open_remote_parts
 from store.paths import load_path
 from store.pointer import Pointer, parse_pointer
 from store.push import PushContext, PushPlan, PushSummary, plan_push
@@ -115,6 +116,8 @@ def make_repository(top: Path, *, initialised: bool = True) -> Repository:
     made = Repository(top)
     if initialised:
         made.write(".revfsconfig", f"[repository]\n\tid = {REPOSITORY_ID}\n".encode())
+        # No filter: what git says of the work tree is then its own.
+        made.git("config", "filter.revfs.process", "")
         made.git("add", ".revfsconfig")
         made.commit("set up")
     return made

@@ -18,13 +18,14 @@ import trio
 from store.cache_index import CacheIndex, PackPlace
 from store.catalog import Catalog
 from store.chunk_list import encode_chunk_list
-from store.chunk_source import ChunkSource, LocalSources, PackTables
+from store.chunk_source import ChunkSource, PackTables
 from store.chunking import ChunkingParameters, read_chunks
 from store.codec import Codec, compress_chunk
 from store.contents import ContentReader
 from store.fetch import Fetcher
 from store.ids import ChunkId, GitId, PackName, chunk_id, new_pack_name
 from store.local_folders import make_private_folder
+from store.local_store import LocalSources
 from store.manifests import Manifest, encode_manifest, manifest_key, new_ulid
 from store.pack_cache import PackCache
 from store.packs import PackKind, PackTable, PackWriter

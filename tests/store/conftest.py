@@ -9,7 +9,7 @@ import pytest
 
 from store.git import GitRepository
 from store.git_command import find_repository
-from store.opening import LocalStore
+from store.local_store import LocalStore
 from tests.fakes.buckets import Bucket
 from tests.fakes.config_files import ConfigFiles
 from tests.fakes.lying_server import Liar, serve_liar

@@ -7,7 +7,7 @@ import pytest
 
 from store.chunking import DEFAULT_CHUNKING
 from store.errors import PathNotFound
-from store.opening import LocalStore
+from store.local_store import LocalStore
 from tests.fakes.data_elsewhere import add_elsewhere, make_source, skipped
 from tests.fakes.repositories import (
     Repository,

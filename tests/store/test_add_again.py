@@ -7,7 +7,7 @@ import pytest
 
 from store import read_files as read_files_module
 from store.add import AddSummary, plan_add
-from store.opening import LocalStore
+from store.local_store import LocalStore
 from tests.fakes.repositories import (
     NoProgress,
     Repository,

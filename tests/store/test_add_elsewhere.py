@@ -8,7 +8,7 @@ import pytest
 
 from store.add_elsewhere import plan_add_elsewhere
 from store.errors import PathNotFound, PathRefused, StoreError
-from store.opening import LocalStore
+from store.local_store import LocalStore
 from tests.fakes.data_elsewhere import (
     NAMES,
     add_elsewhere,

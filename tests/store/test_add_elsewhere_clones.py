@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from store.errors import PathRefused, StoreError
-from store.opening import LocalStore
+from store.local_store import LocalStore
 from store.pointer import parse_pointer
 from store.remove import plan_remove
 from store.walk import resolve_arguments

@@ -9,7 +9,7 @@ import pytest
 from store import read_files as read_files_module
 from store.add import plan_add
 from store.errors import GitError, PathNotFound, PathRefused, StoreError
-from store.opening import LocalStore
+from store.local_store import LocalStore
 from store.pointer import Pointer
 from tests.fakes.repositories import (
     NoProgress,

@@ -8,7 +8,7 @@ import pytest
 from store import add as add_module
 from store import read_files as read_files_module
 from store.add import plan_add
-from store.opening import LocalStore
+from store.local_store import LocalStore
 from tests.fakes.repositories import NoProgress, Repository, add, add_context, staged_pointer
 
 

@@ -14,7 +14,8 @@ from store import work_tree as work_tree_module
 from store.checkout import CheckoutSummary, plan_checkout
 from store.contents import ContentReader
 from store.errors import Busy, PathNotFound, RemoteDenied
-from store.opening import LocalStore, WrapRemote
+from store.local_store import LocalStore
+from store.opening import WrapRemote
 from store.pointer import Pointer
 from store.walk import resolve_arguments
 from store.work_tree import WorkTreeWriter

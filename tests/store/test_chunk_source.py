@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 
 from store import chunk_source
 from store.cache_index import CacheIndex, PackPlace, pack_place
-from store.chunk_source import ChunkSource, LocalSources
+from store.chunk_source import ChunkSource
 from store.errors import ChunkMissing, ChunkUnreadable
 from store.ids import ChunkId, new_pack_name
+from store.local_store import LocalSources
 from store.open_files import OpenFiles
 from store.packs import PackEntry
 from store.tables import Tables

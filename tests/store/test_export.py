@@ -12,7 +12,8 @@ import trio
 
 from store.errors import Busy, PathNotFound, PathRefused, RemoteDenied, StoreError, leaves_of
 from store.export import TEMPORARY_PREFIX, ExportSummary, plan_export
-from store.opening import LocalStore, WrapRemote
+from store.local_store import LocalStore
+from store.opening import WrapRemote
 from store.target_folder import TargetFolder, temporary_name
 from tests.fakes.buckets import to
 from tests.fakes.faulty_remote import Fault, Raises, faulty

@@ -19,7 +19,8 @@ from store.errors import (
 )
 from store.fetch_contents import FetchSummary, fetch_contents, plan_runs
 from store.fetch_plan import MOST_RUN_BYTES
-from store.opening import LocalStore, WrapRemote, open_reading, unwrapped
+from store.local_store import LocalStore
+from store.opening import WrapRemote, open_reading, unwrapped
 from store.packs import PackTable
 from store.progress import ByteProgress
 from tests.fakes.buckets import to

@@ -10,7 +10,7 @@ from store.add import plan_add
 from store.errors import PathRefused
 from store.git_command import find_repository
 from store.ignore_rules import Ignored, load_ignored
-from store.opening import LocalStore
+from store.local_store import LocalStore
 from tests.fakes.repositories import NoProgress, Repository, add, add_context
 
 pytestmark = pytest.mark.usefixtures("in_no_hurry_for_git")

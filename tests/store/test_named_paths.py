@@ -6,8 +6,8 @@ import pytest
 
 from store.errors import PathNotFound, PathRefused, RevisionNotFound
 from store.git_command import find_repository
+from store.local_store import LocalStore
 from store.named_paths import NameResolver, folder_from_top, path_from_top, split_at_colon
-from store.opening import LocalStore
 from tests.fakes.repositories import Repository
 
 

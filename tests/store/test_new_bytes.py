@@ -10,8 +10,9 @@ import pytest
 from store.chunking import read_chunks
 from store.errors import ChunkMissing, RemoteDenied, leaves_of
 from store.local_chunks import LocalChunks
+from store.local_store import LocalStore
 from store.new_bytes import NewBytes, count_new_bytes
-from store.opening import LocalStore, WrapRemote, open_reading
+from store.opening import WrapRemote, open_reading
 from store.packs import PackKind
 from store.paths import load_path, walk_path
 from store.revision_diff import compare_trees

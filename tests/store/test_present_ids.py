@@ -10,7 +10,7 @@ from store import present_ids
 from store.errors import PathRefused
 from store.git import blob_id
 from store.ids import GitId
-from store.opening import LocalStore
+from store.local_store import LocalStore
 from store.present_ids import (
     PresentContext,
     load_present_ids,

@@ -6,7 +6,7 @@ import pytest
 
 from store.errors import ChunkMissing
 from store.ids import is_pack_name
-from store.opening import LocalStore
+from store.local_store import LocalStore
 from store.remote import FORMAT_KEY, MANIFESTS_PREFIX, PACKS_PREFIX
 from tests.fakes.buckets import FINE, Bucket, assert_complete, manifests, to, version
 from tests.fakes.repositories import (

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import trio
 
-from store.opening import LocalStore
+from store.local_store import LocalStore
 from store.remote import FORMAT_KEY
 from tests.fakes.buckets import Bucket, assert_complete, assert_complete_in, manifests, to, version
 from tests.fakes.repositories import (

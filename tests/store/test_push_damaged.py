@@ -6,7 +6,7 @@ import pytest
 
 from store import push as push_module
 from store.errors import ChunkMissing, IntegrityError, StoreError
-from store.opening import LocalStore
+from store.local_store import LocalStore
 from store.packs import load_pack_table
 from tests.fakes.buckets import FINE, Bucket, assert_complete, manifests, to, version
 from tests.fakes.repositories import (

@@ -8,7 +8,7 @@ import pytest
 
 from store.errors import ChunkMissing, IntegrityError, RemoteDenied
 from store.ids import PackName
-from store.opening import LocalStore
+from store.local_store import LocalStore
 from store.remote import MANIFESTS_PREFIX, PACKS_PREFIX, pack_key
 from tests.fakes.buckets import FINE, Bucket, assert_complete, manifests, to, version
 from tests.fakes.faulty_remote import FaultyRemote, Raises

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from store.errors import RemoteDenied, StoreError
-from store.opening import LocalStore
+from store.local_store import LocalStore
 from store.remote import PACKS_PREFIX
 from tests.fakes.buckets import Bucket, assert_complete, manifests, to, version
 from tests.fakes.faulty_remote import Fault, FaultyRemote, Raises

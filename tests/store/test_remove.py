@@ -7,7 +7,7 @@ import pytest
 from store.errors import GitError, PathRefused, StoreError
 from store.git import GitRepository
 from store.git_command import find_repository
-from store.opening import LocalStore
+from store.local_store import LocalStore
 from store.remove import RemovePlan, plan_remove
 from store.walk import resolve_arguments
 from tests.fakes.data_elsewhere import add_elsewhere, make_source

@@ -10,7 +10,7 @@ import pytest
 from store.directories import Kind
 from store.errors import GitError
 from store.ids import chunk_id
-from store.opening import LocalStore
+from store.local_store import LocalStore
 from store.pointer import Pointer
 from store.revision_diff import Change, ChangeKind, ChangeTotal, compare_trees, total_of
 from tests.fakes.repositories import Repository, make_repository, open_local, random_bytes

@@ -12,7 +12,8 @@ import trio
 from trio.testing import wait_all_tasks_blocked
 
 from store import local_folders
-from store.opening import LocalStore, Reading, open_reading
+from store.local_store import LocalStore
+from store.opening import Reading, open_reading
 from store.pointer import Pointer
 from tests.fakes.buckets import version
 from tests.fakes.repositories import (

@@ -7,7 +7,8 @@ import pytest
 import trio
 
 from store.ids import ChunkId, chunk_id
-from store.opening import LocalStore, open_reading
+from store.local_store import LocalStore
+from store.opening import open_reading
 from store.paths import list_path, load_path
 from store.sizes import PartSize, Size, SizeSurvey, outermost
 from tests.fakes.buckets import Bucket, to, version

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from store.git import Commit
-from store.opening import LocalStore
+from store.local_store import LocalStore
 from store.packs import PackKind
 from store.status import Count, Status, read_status
 from tests.fakes.buckets import FINE

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from store.opening import LocalStore
+from store.local_store import LocalStore
 from store.status import Count, Status, read_status
 from store.work_tree_changes import Difference, FileChange, parse_git_status
 from tests.fakes.repositories import (
