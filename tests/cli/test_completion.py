@@ -184,7 +184,7 @@ def test_the_first_word_is_a_revision_and_the_next_a_place(repository: Repositor
     repository.git("tag", "v1")
     for complete in (complete_revision_then_paths, complete_revision_then_place):
         context = context_in(repository.top, any=())
-        assert [item.value for item in complete(context, ANY, "v")] == ["v1"]
+        assert "v1" in [item.value for item in complete(context, ANY, "v")]
     context = context_in(repository.top, any=("v1",))
     (item,) = complete_revision_then_place(context, ANY, "mn")
     assert (item.value, item.type) == ("mn", "dir")

@@ -26,5 +26,9 @@ def test_what_forks_or_only_sends_a_signal_imports_nothing_heavy(verb: str) -> N
     assert heavy_modules_after(f"import cli.{verb}") == set()
 
 
+def test_git_add_and_git_status_wait_for_no_loop_and_no_libgit2() -> None:
+    assert heavy_modules_after("import cli.filter_process") == {"lmdb"}
+
+
 def test_the_search_for_heavy_modules_finds_them() -> None:
-    assert {"lmdb", "pygit2", "trio"} <= heavy_modules_after("import store.opening")
+    assert {"lmdb", "pygit2", "trio"} <= heavy_modules_after("import store.opening, store.git")

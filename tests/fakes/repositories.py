@@ -82,7 +82,8 @@ class Repository:
 
     def clone(self, folder: Path) -> "Repository":
         """A clone of this repository."""
-        self.git("clone", "--quiet", str(self.top), str(folder))
+        without_filter = "filter.revfs.process="
+        self.git("clone", "--quiet", "-c", without_filter, str(self.top), str(folder))
         return Repository(folder)
 
     def write_blob(self, content: bytes) -> str:
