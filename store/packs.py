@@ -162,10 +162,9 @@ class PackWriter:
     def __len__(self) -> int:
         return len(self._chunks)
 
-    @property
-    def raw_table(self) -> bytes:
-        """The table so far, as it will be stored."""
-        return bytes(self._table)
+    def rows_from(self, start_bytes: int) -> bytes:
+        """What stands at that place and behind it in the table so far, as it will be stored."""
+        return bytes(self._table[start_bytes:])
 
     def fits(self, stored_length: int) -> bool:
         """Whether the pack, once finished, could hold one more chunk of that stored length."""

@@ -45,6 +45,8 @@ class StagedPackWriter:
         self._file = self._create()
         self._journal: BinaryIO | None = None
         self._saved_bytes = 0
+        # Set once a write failed: the file may end in half a chunk, and nothing may follow it.
+        self._failure: StoreError | None = None
         self._writer = PackWriter(self._file, kind)
 
     def __len__(self) -> int:
@@ -73,15 +75,15 @@ class StagedPackWriter:
         return self._writer.fits(stored_length)
 
     def append(self, chunk: ChunkId, codec: int, stored: bytes, raw_length: int) -> None:
-        """Write one chunk. Raises LocalDiskFull."""
-        with disk_errors(self._folder):
+        """Write one chunk. Raises LocalDiskFull, as every call after it then does."""
+        with self._writing():
             self._writer.append(chunk, codec, stored, raw_length)
 
     def save(self) -> None:
         """Have what was appended so far outlive this process (a power cut only `finish` does).
         Raises LocalDiskFull."""
-        with disk_errors(self._folder):
-            rows = self._writer.raw_table[self._saved_bytes :]
+        with self._writing():
+            rows = self._writer.rows_from(self._saved_bytes)
             if not rows:
                 return
             self._file.flush()
@@ -92,7 +94,7 @@ class StagedPackWriter:
 
     def finish(self) -> PackSummary:
         """Make the pack last: table, sync, rename, sync of the folder, rows."""
-        with disk_errors(self._folder):
+        with self._writing():
             summary = self._writer.finish()
             self._file.flush()
             os.fsync(self._file.fileno())
@@ -105,13 +107,27 @@ class StagedPackWriter:
         return summary
 
     def discard(self) -> None:
-        """Close and remove what was not finished."""
+        """Close and remove what was neither finished nor saved; what was saved is left for whoever
+        opens the staged packs next, as if this process had been killed."""
         if not self._file.closed:
-            self._drop_journal()
-            self._temporary.unlink(missing_ok=True)
+            if self._journal is None:
+                self._temporary.unlink(missing_ok=True)
+            else:
+                self._journal.close()
             # The buffer of an unfinished pack may not fit on the disk; it is not wanted either.
             with suppress(OSError):
                 self._file.close()
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        if self._failure is not None:
+            raise self._failure
+        try:
+            with disk_errors(self._folder):
+                yield
+        except StoreError as error:
+            self._failure = error
+            raise
 
     def _drop_journal(self) -> None:
         if self._journal is not None:
@@ -152,5 +168,6 @@ def disk_errors(folder: Path) -> Iterator[None]:
         yield
     except OSError as error:
         if is_no_space(error):
-            raise LocalDiskFull(f"the disk of {folder} is full; nothing was staged") from error
+            message = f"the disk of {folder} is full; make room and run it again"
+            raise LocalDiskFull(message) from error
         raise StoreError(f"{folder} cannot be written: {error.strerror}") from error

@@ -106,6 +106,23 @@ def test_a_filter_killed_after_git_wrote_its_index_has_lost_nothing(repository: 
     assert not list(repository.top.glob(".git/revfs/staged/*.journal"))
 
 
+def test_a_disk_that_is_full_once_git_has_its_answers_has_lost_nothing(repository: Clone) -> None:
+    written = {b"first"}
+    write_files(repository, 11, written)
+    code = (
+        "import errno, os, sys; from cli.main import main\n"
+        "def full(descriptor): raise OSError(errno.ENOSPC, 'No space left on device')\n"
+        "os.fsync = full; sys.argv = ['revfs', 'filter-process']; main()"
+    )
+    command = shlex.join([sys.executable, "-c", code])
+    repository.run("git", "-c", f"filter.revfs.process={command}", "add", "data", ok=False)
+    require_nothing_lost(repository, written)
+    repository.git("add", "data")
+    assert repository.git("ls-files", "data").count("\n") == FILES + 1
+    require_nothing_lost(repository, written)
+    assert not list(repository.top.glob(".git/revfs/staged/*.journal"))
+
+
 def start_and_kill(repository: Clone, seconds: float, *command: str) -> None:
     """A command, killed with all that it started."""
     process = subprocess.Popen(

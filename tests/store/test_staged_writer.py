@@ -1,5 +1,6 @@
 """Unfinished staged packs: what a killed writer saved is found whole, and nothing else."""
 
+import errno
 import os
 import signal
 import subprocess
@@ -8,9 +9,10 @@ from pathlib import Path
 import pytest
 
 from store.chunk_list import encode_chunk_list
-from store.ids import chunk_id
+from store.errors import LocalDiskFull
+from store.ids import ChunkId, chunk_id
 from store.pack_sink import PackSink
-from store.packs import PackKind, verify_pack
+from store.packs import PackKind, PackWriter, verify_pack
 from store.staging import Staging, has_staged_packs, open_repository_tables
 from tests.fakes.processes import environment_with, python_command
 from tests.fakes.repositories import random_bytes
@@ -126,13 +128,47 @@ def test_a_full_disk_keeps_what_could_not_be_saved_yet(
 ) -> None:
     folder = killed_after(state, len(CHUNKS))
 
-    def full(descriptor: int) -> None:
-        raise OSError(28, "No space left on device")
-
     with monkeypatch.context() as patch:
-        patch.setattr(os, "fsync", full)
+        patch.setattr(os, "fsync", full_disk)
         tables = open_repository_tables(state)
         with Staging(state, tables).locked("add"):
             assert sorted(path.suffix for path in folder.iterdir()) == [".journal", ".part"]
         tables.close()
     assert saved_chunks(state) == [True] * 4
+
+
+def full_disk(*_: object) -> None:
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def half_written(writer: PackWriter, chunk: ChunkId, codec: int, stored: bytes, size: int) -> None:
+    """What a disk that fills up meanwhile leaves of a chunk: a part of it."""
+    writer._file.write(stored[: len(stored) // 2])
+    full_disk()
+
+
+def append_to_full_disk(sink: PackSink, chunk: bytes, patch: pytest.MonkeyPatch) -> None:
+    with patch.context() as in_append:
+        in_append.setattr(PackWriter, "append", half_written)
+        with pytest.raises(LocalDiskFull):
+            sink.append(chunk_id(chunk), 0, chunk, len(chunk))
+
+
+@pytest.mark.parametrize("fails_at", ["append", "fsync"])
+def test_a_disk_that_fills_up_takes_nothing_of_what_was_saved(
+    state: Path, monkeypatch: pytest.MonkeyPatch, fails_at: str
+) -> None:
+    tables = open_repository_tables(state)
+    with PackSink(Staging(state, tables), PackKind.DATA, saving=True) as sink:
+        for chunk in CHUNKS[:3]:
+            sink.append(chunk_id(chunk), 0, chunk, len(chunk))
+            sink.save()
+        with monkeypatch.context() as patch:
+            if fails_at == "append":
+                append_to_full_disk(sink, CHUNKS[3], patch)
+            else:
+                patch.setattr(os, "fsync", full_disk)
+            with pytest.raises(LocalDiskFull):
+                sink.finish()
+    tables.close()
+    assert saved_chunks(state) == [True, True, True, False]
