@@ -3,13 +3,14 @@
 import importlib.metadata
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
+from dataclasses import asdict
 
 import click
 import trio
 
 from cli.completing import complete_revision
 from cli.console import App, format_bytes, format_count
-from cli.options import REMOTE
+from cli.options import JSON, REMOTE
 from cli.settings import Settings, load_settings
 from cli.stores import require_initialised, store_settings
 from store.chunk_source import ChunkSource
@@ -27,16 +28,24 @@ from store.push_contents import TreeContents
 @click.argument("revisions", metavar="[REV...]", nargs=-1, shell_complete=complete_revision)
 @REMOTE
 @click.option("--all", "all_refs", is_flag=True, help="Push all branches and tags.")
+@JSON
 @click.pass_obj
-def command(app: App, revisions: tuple[str, ...], remote_name: str | None, all_refs: bool) -> None:
+def command(
+    app: App,
+    revisions: tuple[str, ...],
+    remote_name: str | None,
+    all_refs: bool,
+    as_json: bool,
+) -> None:
     """Upload what the remote lacks of HEAD and its history, or of each REV and its history.
 
     A commit counts as pushed when all its data is in the remote; a push that is stopped leaves
-    nothing half, and the next one goes on from there.
+    nothing half, and the next one goes on from there. git push does this by itself, before the
+    refs, where `revfs init` has set the hook up.
 
     \b
     Example:
-      revfs push && git push
+      revfs push --all
     """
     if all_refs and revisions:
         raise click.UsageError("give revisions or --all, not both")
@@ -48,7 +57,10 @@ def command(app: App, revisions: tuple[str, ...], remote_name: str | None, all_r
         summary = push_commits(
             app, settings, local, _commits(local.repository, revisions, all_refs)
         )
-    app.console.say(push_words(summary, settings.remote.url))
+    if as_json:
+        app.console.out_json({"remote": settings.remote.url, **asdict(summary)})
+    else:
+        app.console.say(push_words(summary, settings.remote.url))
 
 
 def push_commits(

@@ -1,5 +1,6 @@
 """`revfs push` as a person meets it, with folders for remotes."""
 
+import json
 import subprocess
 from pathlib import Path
 
@@ -185,3 +186,20 @@ def test_two_clones_push_at_once_in_processes_of_their_own(
         assert (process.returncode, err) == (0, b"")
     wanted = set().union(*(revisions(clone, "HEAD") for clone in clones))
     assert wanted <= manifests(tmp_path / "disk")
+
+
+def test_the_facts_of_a_push_are_json(
+    repository: Repository, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "store").mkdir()
+    repository.write("data", b"data")
+    url = str(tmp_path / "store")
+    assert repository.revfs("-q", "remote", "add", "-d", "disk", url) == ExitCode.DONE
+    assert repository.revfs("-q", "add", "data") == ExitCode.DONE
+    repository.commit()
+    for commits, packs in ((2, 1), (0, 0)):
+        capsys.readouterr()
+        assert repository.revfs("push", "--json") == ExitCode.DONE
+        facts = json.loads(capsys.readouterr().out)
+        assert (facts["remote"], facts["commits"], facts["packs"]) == (url, commits, packs)
+        assert (facts["uploaded_bytes"] > 0) is (packs > 0)
