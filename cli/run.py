@@ -208,16 +208,8 @@ class _Session:
                     time.sleep(_WAIT_SECONDS)
 
     def _add(self, local: LocalStore, paths: Sequence[Path]) -> None:
-        assert local.staging is not None
-        with local.staging.locked("add"):
-            context = AddContext(
-                repository=local.repository,
-                work_tree=self.work_tree,
-                staging=local.staging,
-                stat_cache=local.open_stat_cache(),
-                chunking=local.load_chunking(),
-                is_known=local.is_known,
-            )
+        context = AddContext.of(local, self.work_tree)
+        with context.staging.locked("add"):
             plan = plan_add(context, self.work_tree, paths)
             with self.app.console.progress("add", plan.bytes_to_read) as progress:
                 plan.execute(progress, jobs())
