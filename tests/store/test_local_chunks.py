@@ -31,6 +31,7 @@ def clone(
 
 def presence(local: LocalStore, *chunks: ChunkId) -> list[Presence]:
     """What is told of these chunks, by either way of asking."""
+    local.cache.flush()
     found = LocalChunks(local).load_presence(chunks)
     places = LocalChunks(local).load(chunks)
     assert found == [Presence(held.staged, held.here) if held else ABSENT for held in places]
