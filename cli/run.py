@@ -112,8 +112,9 @@ def command(
 
     COMMAND is started at the top of the work tree, without a shell; what an earlier run wrote is
     still there. {input} in its words, and REVFS_INPUT in its environment, are the folder of its
-    inputs: that top, or with --at the mounted revision. A command that fails ends this with its own
-    exit code, and nothing is recorded.
+    inputs: that top, or with --at the mounted revision. A dependency that is a pointer in the work
+    tree is refused: revfs pull gets its data, and --at has all data at once. A command that fails
+    ends this with its own exit code, and nothing is recorded.
 
     A recorded stage is run again by its name alone, if something changed; --all runs all of them,
     each after those whose outputs it reads.

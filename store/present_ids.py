@@ -97,6 +97,13 @@ def load_revision_ids(
     return found
 
 
+def at_or_below(wanted: Sequence[bytes]) -> Callable[[bytes], bool]:
+    """Tells paths that are wanted or lie below one that is; it is asked of every entry there is."""
+    named = frozenset(wanted)
+    folders = tuple(path + b"/" if path else b"" for path in wanted)
+    return lambda path: path in named or path.startswith(folders)
+
+
 def require_no_data_by_git(context: PresentContext, paths: Sequence[bytes]) -> None:
     """Raise PathRefused for a path that is marked as tracked: git would run a filter over it."""
     marked = load_marked(context.repository.paths, paths)
@@ -106,20 +113,13 @@ def require_no_data_by_git(context: PresentContext, paths: Sequence[bytes]) -> N
 
 
 def _require_no_conflict(repository: GitRepository, wanted: Sequence[bytes]) -> None:
-    is_wanted = _chooser(wanted)
+    is_wanted = at_or_below(wanted)
     for path in filter(is_wanted, repository.index.load_conflicts()):
         raise PathRefused(f"{escape_name(path)} is in conflict: settle it and git add it first")
 
 
-def _chooser(wanted: Sequence[bytes]) -> Callable[[bytes], bool]:
-    """Tells paths that are wanted or lie below one that is; it is asked of every entry there is."""
-    named = frozenset(wanted)
-    folders = tuple(path + b"/" if path else b"" for path in wanted)
-    return lambda path: path in named or path.startswith(folders)
-
-
 def _indexed_states(repository: GitRepository, wanted: Sequence[bytes]) -> dict[bytes, _State]:
-    is_wanted = _chooser(wanted)
+    is_wanted = at_or_below(wanted)
     return {
         path: _State(entry.mode, entry.blob)
         for path, entry in repository.index.load_entries().items()
