@@ -108,15 +108,7 @@ def _opened(app: App) -> Iterator[AddContext]:
         raise ConfigError("a bare repository has no work tree to add from")
     require_initialised(settings)
     with LocalStore(store_settings(settings), to_write=True) as local:
-        assert local.staging is not None
-        yield AddContext(
-            repository=local.repository,
-            work_tree=settings.paths.work_tree,
-            staging=local.staging,
-            stat_cache=local.open_stat_cache(),
-            chunking=local.load_chunking(),
-            is_known=local.is_known,
-        )
+        yield AddContext.of(local, settings.paths.work_tree)
 
 
 def _add(app: App, context: AddContext, wanted: _Wanted, jobs: int, *, as_json: bool) -> None:

@@ -49,7 +49,8 @@ def command(
     FUSE. PATH may be a single file. DIR is made if it is missing.
 
     What is in the way is refused before anything is written. A run that was interrupted goes on
-    where it was: a file that is there with the right size and the time of the commit is done.
+    where it was: each file gets the time of the commit, with a fraction of a second that stands for
+    its content, and one that is there with that time and the right size is done.
 
     \b
     Example:

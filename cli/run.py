@@ -112,8 +112,9 @@ def command(
 
     COMMAND is started at the top of the work tree, without a shell; what an earlier run wrote is
     still there. {input} in its words, and REVFS_INPUT in its environment, are the folder of its
-    inputs: that top, or with --at the mounted revision. A command that fails ends this with its own
-    exit code, and nothing is recorded.
+    inputs: that top, or with --at the mounted revision. A dependency that is a pointer in the work
+    tree is refused: revfs pull gets its data, and --at has all data at once. A command that fails
+    ends this with its own exit code, and nothing is recorded.
 
     A recorded stage is run again by its name alone, if something changed; --all runs all of them,
     each after those whose outputs it reads.
@@ -208,16 +209,8 @@ class _Session:
                     time.sleep(_WAIT_SECONDS)
 
     def _add(self, local: LocalStore, paths: Sequence[Path]) -> None:
-        assert local.staging is not None
-        with local.staging.locked("add"):
-            context = AddContext(
-                repository=local.repository,
-                work_tree=self.work_tree,
-                staging=local.staging,
-                stat_cache=local.open_stat_cache(),
-                chunking=local.load_chunking(),
-                is_known=local.is_known,
-            )
+        context = AddContext.of(local, self.work_tree)
+        with context.staging.locked("add"):
             plan = plan_add(context, self.work_tree, paths)
             with self.app.console.progress("add", plan.bytes_to_read) as progress:
                 plan.execute(progress, jobs())

@@ -16,15 +16,16 @@ from pathlib import Path
 from store.attributes_file import AttributesFile
 from store.chunking import ChunkingParameters
 from store.errors import PathNotFound, StoreError
+from store.file_staging import FileStager, require_known_pointer
 from store.git import GitRepository, blob_id
 from store.git_index import IndexChange, IndexedBlob, mode_of
 from store.ignore_rules import NOTHING_IGNORED, Ignored, load_ignored, load_refusals
+from store.local_store import LocalStore
 from store.pieces import IsKnown
 from store.pointer import MAX_POINTER_BYTES, Pointer, parse_pointer
 from store.progress import ByteProgress
 from store.read_files import read_small
 from store.shown_names import escape_name
-from store.stage_files import FileStager, require_known_pointer
 from store.staging import Staging
 from store.standing_files import take_away
 from store.starting_index import StartingIndex, load_starting_index
@@ -54,6 +55,19 @@ class AddContext:
     stat_cache: StatCache
     chunking: ChunkingParameters
     is_known: IsKnown
+
+    @staticmethod
+    def of(local: LocalStore, work_tree: Path) -> "AddContext":
+        """What there is to add with in a store that is open to write. Raises GitError."""
+        assert local.staging is not None
+        return AddContext(
+            repository=local.repository,
+            work_tree=work_tree,
+            staging=local.staging,
+            stat_cache=local.open_stat_cache(),
+            chunking=local.load_chunking(),
+            is_known=local.is_known,
+        )
 
     @property
     def top(self) -> bytes:

@@ -20,7 +20,7 @@ import struct
 import uuid
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeGuard
 
 from store import byte_ranges
 from store.errors import MalformedObject
@@ -40,6 +40,7 @@ from store.tables import Tables
 log = logging.getLogger(__name__)
 
 _PLACE = struct.Struct("<16sIIIB")
+_SPAN = struct.Struct("<16sII")
 _USE = struct.Struct("<QQ")
 _CHECKSUM_BYTES = 16
 _NAMES = (
@@ -59,6 +60,14 @@ class PackPlace(NamedTuple):
 
     pack: PackName
     entry: PackEntry
+
+
+class PackSpan(NamedTuple):
+    """Where one chunk lies: the raw name of the pack, and the stored bytes from start to end."""
+
+    pack: bytes
+    start: int
+    end: int
 
 
 class PackUse(NamedTuple):
@@ -151,6 +160,13 @@ class CacheIndex:
         prefix = _store_prefix(store)
         values = self._tables.get_many("chunks", [prefix + chunk for chunk in chunks])
         return [parse_place(chunk, value) for chunk, value in zip(chunks, values, strict=True)]
+
+    def load_spans(self, store: str, chunks: Sequence[ChunkId]) -> list[PackSpan | None]:
+        """As `load_places`, of each only where its stored bytes lie: for whoever only counts,
+        at half the cost."""
+        prefix = _store_prefix(store)
+        values = self._tables.get_many("chunks", [prefix + chunk for chunk in chunks])
+        return [_parse_span(value) if is_place(value) else None for value in values]
 
     def load_pack_table(self, store: str, pack: PackName) -> PackTable | None:
         """The table of a pack of that store, as far as known here."""
@@ -288,11 +304,21 @@ def pack_place(pack: PackName, entry: PackEntry) -> bytes:
 
 def parse_place(chunk: ChunkId, value: bytes | None) -> PackPlace | None:
     """What such a row says; a row of the wrong length says nothing."""
-    if value is None or len(value) != _PLACE.size:
+    if not is_place(value):
         return None
     pack, offset, stored_length, raw_length, codec = _PLACE.unpack(value)
     entry = PackEntry(chunk, offset, stored_length, raw_length, codec)
     return PackPlace(pack_name_from_bytes(pack), entry)
+
+
+def is_place(value: bytes | None) -> TypeGuard[bytes]:
+    """Whether a row says where a chunk lies."""
+    return value is not None and len(value) == _PLACE.size
+
+
+def _parse_span(value: bytes) -> PackSpan:
+    pack, offset, stored_length = _SPAN.unpack_from(value)
+    return PackSpan(pack, offset, offset + stored_length)
 
 
 def _checksum(tree: bytes, packed: bytes) -> bytes:

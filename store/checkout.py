@@ -101,10 +101,15 @@ def plan_checkout(
     """Look for pointers at and below `arguments` (none: everywhere) that git's index has; changes
     nothing. Raises PathNotFound for an argument that git's index has nothing of."""
     entries = select_entries(local.repository.index.load_entries(), arguments)
+    return CheckoutPlan(local, work_tree, find_pointers(work_tree, entries))
+
+
+def find_pointers(work_tree: Path, entries: Mapping[bytes, IndexedBlob]) -> list[PointerFile]:
+    """Those of these entries of git's index that the work tree has as pointers, by path."""
     tree = TargetFolder(work_tree)
     with closing(tree), closing(FolderCursor(tree)) as cursor:
         found = (_look(cursor, path, entries[path]) for path in sorted(entries))
-        return CheckoutPlan(local, work_tree, [file for file in found if file is not None])
+        return [file for file in found if file is not None]
 
 
 def select_entries(

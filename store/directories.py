@@ -12,6 +12,7 @@ from array import array
 from bisect import bisect_left
 from collections.abc import Callable, Iterator
 from enum import IntEnum
+from itertools import accumulate, pairwise
 from typing import NamedTuple, Protocol
 
 from store.chunk_list import MAX_CHUNKS_PER_FILE
@@ -47,6 +48,8 @@ class Kind(IntEnum):
     SUBMODULE = 6
 
 
+# By value: to look a kind up costs far less than to make it, and some do so for every file.
+_KINDS = tuple(Kind)
 TRACKED_KINDS = frozenset((Kind.TRACKED, Kind.TRACKED_EXECUTABLE))
 EXECUTABLE_KINDS = frozenset((Kind.TRACKED_EXECUTABLE, Kind.PLAIN_EXECUTABLE))
 FOLDER_KINDS = frozenset((Kind.FOLDER, Kind.SUBMODULE))
@@ -101,13 +104,16 @@ class Directory:
         return len(self._names)
 
     def __iter__(self) -> Iterator[Entry]:
-        return (self.entry(number) for number in range(len(self._names)))
+        # Column by column, without a Python call for each: status walks all files of a revision.
+        kinds = map(_KINDS.__getitem__, self._kinds)
+        ids = (self._ids[start : start + 32] for start in range(0, len(self._ids), 32))
+        return map(Entry, self._names, kinds, self._sizes, self._chunks, ids)
 
     def entry(self, number: int) -> Entry:
         """The entry of that number; IndexError past the last."""
         return Entry(
             self._names[number],
-            Kind(self._kinds[number]),
+            _KINDS[self._kinds[number]],
             self._sizes[number],
             self._chunks[number],
             self._ids[32 * number : 32 * number + 32],
@@ -151,18 +157,13 @@ class Directory:
         """The directory of a packed form that `pack` made."""
         (count,) = _HEAD.unpack_from(packed)
         names_start = _HEAD.size + count * _ENTRY.size
-        rows = list(_ENTRY.iter_unpack(memoryview(packed)[_HEAD.size : names_start]))
-        names, position = [], names_start
-        for row in rows:
-            names.append(packed[position : position + row[3]])
-            position += row[3]
-        return Directory(
-            names,
-            bytes(row[0] for row in rows),
-            array("Q", (row[1] for row in rows)),
-            array("I", (row[2] for row in rows)),
-            b"".join(row[5] for row in rows),
-        )
+        if not count:
+            return EMPTY_DIRECTORY
+        rows = _ENTRY.iter_unpack(memoryview(packed)[_HEAD.size : names_start])
+        kinds, sizes, chunks, lengths, _, ids = zip(*rows, strict=True)
+        ends = accumulate(lengths, initial=names_start)
+        names = [packed[start:end] for start, end in pairwise(ends)]
+        return Directory(names, bytes(kinds), array("Q", sizes), array("I", chunks), b"".join(ids))
 
 
 EMPTY_DIRECTORY = Directory.from_entries([])

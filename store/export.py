@@ -1,8 +1,9 @@
 """Export: a revision, or a part of one, as plain files in a folder.
 
-Each file is written under a temporary name beside its place, gets the time of the commit, and is
-renamed; so what has its name is whole. A file that is there with the right size and that very time
-counts as done, which is how a run goes on after one that was interrupted.
+Each file is written under a temporary name beside its place, gets its time, and is renamed; so what
+has its name is whole. The time is the second of the commit, and a fraction that stands for the
+content (`time_of`). A file that is there with the right size and that very time counts as done,
+which is how a run goes on after one that was interrupted.
 """
 
 import os
@@ -46,6 +47,8 @@ from store.target_folder import (
 TEMPORARY_PREFIX = b".revfs-export-"
 
 _NS = 1_000_000_000
+# What times are told apart by: not every file system keeps nanoseconds.
+_MICROSECONDS = 1_000_000
 # What a file's time can be in nanoseconds; git takes any number.
 _LATEST_SECONDS = 1 << 33
 
@@ -89,10 +92,10 @@ class _Survey:
 class _Places:
     """Tells what lies at the places that entries go to. Belongs to one thread at a time."""
 
-    def __init__(self, local: LocalStore, target: TargetFolder, time_ns: int) -> None:
+    def __init__(self, local: LocalStore, target: TargetFolder, seconds: int) -> None:
         self._local = local
         self._cursor = FolderCursor(target)
-        self._time_ns = time_ns
+        self._seconds = seconds
 
     def close(self) -> None:
         """Let go of folders."""
@@ -111,7 +114,9 @@ class _Places:
         if status.st_size != item.entry.size:
             return False
         if item.entry.kind != Kind.SYMLINK:
-            return stat.S_ISREG(status.st_mode) and status.st_mtime_ns == self._time_ns
+            return stat.S_ISREG(status.st_mode) and _has_time(
+                status, time_of(item.entry, self._seconds)
+            )
         if not stat.S_ISLNK(status.st_mode):
             return False
         folder, name = os.path.split(item.path)
@@ -149,13 +154,13 @@ class ExportPlan:
                 plain = PlainFiles(self.local.repository, self.local.settings.cache_directory)
                 writer = FileWriter(
                     FileContents(reading.contents, plain),
-                    partial(_ExportTarget, target, _time_ns(self.revision), self.force),
+                    partial(_ExportTarget, target, _seconds_of(self.revision), self.force),
                     progress,
                     at_once=jobs,
                     ahead_bytes=batch_bytes(self.local.settings.cache_size_bytes),
                     ahead=FetchAhead(reading.source),
                 )
-                with closing(_Places(self.local, target, _time_ns(self.revision))) as places:
+                with closing(_Places(self.local, target, _seconds_of(self.revision))) as places:
                     await writer.write(_unfinished(self.local, self.found, places))
         return ExportSummary(self.files, self.bytes_to_write, self.done_files, self.submodules)
 
@@ -175,7 +180,7 @@ def plan_export(
     if target is None:
         _count_all(local, found, survey)
     else:
-        with closing(target), closing(_Places(local, target, _time_ns(revision))) as places:
+        with closing(target), closing(_Places(local, target, _seconds_of(revision))) as places:
             for item in walk_files(local.directories, found):
                 _count(item, places.look(item), survey)
     _require_free(survey, folder, force=force)
@@ -234,8 +239,22 @@ def _unfinished(local: LocalStore, found: PathEntry, places: _Places) -> Iterato
             yield item
 
 
-def _time_ns(revision: Revision) -> int:
-    return _NS * min(max(revision.time_seconds, 0), _LATEST_SECONDS)
+def _seconds_of(revision: Revision) -> int:
+    return min(max(revision.time_seconds, 0), _LATEST_SECONDS)
+
+
+def time_of(entry: Entry, seconds: int) -> int:
+    """The time in nanoseconds of an exported file, of a commit made in that second. Its fraction,
+    never 0, comes from the content id (git's own id of a plain file) and the execute bit: two
+    commits may be of one second, and their files of one size."""
+    number = 2 * int.from_bytes(entry.raw_id[:8], "big") + (entry.kind in EXECUTABLE_KINDS)
+    return seconds * _NS + (1 + number % (_MICROSECONDS - 1)) * 1000
+
+
+def _has_time(status: os.stat_result, time_ns: int) -> bool:
+    # Where files have no fraction at all (Lustre, some of FUSE), the second has to do.
+    keeps_fractions = status.st_ctime_ns % _NS or status.st_mtime_ns % _NS
+    return status.st_mtime_ns == (time_ns if keeps_fractions else time_ns - time_ns % _NS)
 
 
 def _open_folder(folder: Path) -> TargetFolder | None:
@@ -294,10 +313,10 @@ def _sweep_folder(descriptor: int) -> None:
 class _ExportTarget:
     """A file on its way into the exported folder, by a temporary name beside its place."""
 
-    def __init__(self, target: TargetFolder, time_ns: int, force: bool, item: FileItem) -> None:
+    def __init__(self, target: TargetFolder, seconds: int, force: bool, item: FileItem) -> None:
         folder, self._name = os.path.split(item.path)
         self._item = item
-        self._time_ns = time_ns
+        self._time_ns = time_of(item.entry, seconds)
         self._force = force
         self._temporary = temporary_name(TEMPORARY_PREFIX)
         self._descriptor: int | None = None

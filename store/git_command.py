@@ -4,10 +4,12 @@ Here belong the subprocess call, its errors, and the folders of a repository. Wh
 libgit2 is in `store.git`.
 """
 
+import math
 import os
 import signal
 import subprocess
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +30,10 @@ _REPOSITORY_VARIABLES = (
     "GIT_WORK_TREE",
 )
 _END_SECONDS = 2.0
+_CHECK_SECONDS = 0.2
+
+CheckWanted = Callable[[], None]
+"""Raises where nobody waits any more for what is being done."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,16 +80,21 @@ def run_git(
 
 
 def run_network_git(
-    arguments: Sequence[str | bytes], *, cwd: Path, timeout_seconds: float | None = None
+    arguments: Sequence[str | bytes],
+    *,
+    cwd: Path,
+    timeout_seconds: float = math.inf,
+    check_wanted: CheckWanted | None = None,
 ) -> bytes:
     """What git prints that talks to another repository, maybe on another machine, with the user's
-    own credential helpers and ssh. It asks a person only where this process has a terminal.
+    own credential helpers and ssh. It asks a person only where this process has a terminal, and
+    never with `check_wanted`, which is called while git works and raises to end it.
 
     Raises GitError as `run_git` does, and where git is not done in time: it is ended then, with
     all that it started.
     """
     environment = {**os.environ, "LC_ALL": "C"}
-    alone = not _has_terminal()
+    alone = check_wanted is not None or not _has_terminal()
     if alone:
         environment.setdefault("GIT_TERMINAL_PROMPT", "0")
     try:
@@ -101,7 +112,7 @@ def run_network_git(
         raise _cannot_run(error, cwd) from error
     with process:
         try:
-            printed, complaint = process.communicate(timeout=timeout_seconds)
+            printed, complaint = _wait(process, timeout_seconds, check_wanted)
         except BaseException as error:
             _end(process, whole_session=alone)
             if isinstance(error, subprocess.TimeoutExpired):
@@ -111,6 +122,24 @@ def run_network_git(
         completed = subprocess.CompletedProcess(process.args, process.returncode, b"", complaint)
         raise GitError(_complaint(completed))
     return printed
+
+
+def _wait(
+    process: "subprocess.Popen[bytes]", timeout_seconds: float, check_wanted: CheckWanted | None
+) -> tuple[bytes, bytes]:
+    """What a process printed on its two streams until it ended. Raises TimeoutExpired, and what
+    `check_wanted` raises."""
+    deadline = time.monotonic() + timeout_seconds
+    while True:
+        seconds = deadline - time.monotonic()
+        if check_wanted is not None:
+            check_wanted()
+            seconds = min(seconds, _CHECK_SECONDS)
+        try:
+            return process.communicate(timeout=None if math.isinf(seconds) else max(seconds, 0))
+        except subprocess.TimeoutExpired:
+            if time.monotonic() >= deadline:
+                raise
 
 
 def forget_surrounding_repository() -> None:

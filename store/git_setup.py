@@ -6,6 +6,7 @@ are changed only when asked, and only where that is safe.
 """
 
 import os
+import re
 import shlex
 import stat
 from collections.abc import Sequence
@@ -20,6 +21,8 @@ FILTER_PROCESS_KEY = "filter.revfs.process"
 FILTER_REQUIRED_KEY = "filter.revfs.required"
 HOOK_NAME = "pre-push"
 _HOOK_WORDS = "hook pre-push"
+# A line that calls us by whatever words; one that only tells of it is a comment.
+_OUR_CALL = re.compile(rb"^(?!\s*#).*(?:revfs|cli\.main).*\bhook pre-push\b", re.MULTILINE)
 _SHELLS = ("sh", "bash", "dash", "ksh", "zsh")
 
 
@@ -91,6 +94,12 @@ def write_hook(hook: Hook, words: Sequence[str]) -> None:
         return
     if hook.state is HookState.UNKNOWN_LANGUAGE:
         raise GitError(f"{hook.path} is no shell script: {advice(words)}")
+    if hook.state is HookState.FOREIGN and not os.access(hook.path, os.X_OK):
+        # Whoever wrote it may not want it to run.
+        raise GitError(
+            f"git passes over {hook.path}, which is not executable: chmod +x it, or take it away, "
+            "and run revfs init --hooks again"
+        )
     try:
         hook.path.parent.mkdir(parents=True, exist_ok=True)
         if hook.state is HookState.MISSING:
@@ -110,11 +119,12 @@ def advice(words: Sequence[str]) -> str:
 def _state_of(path: Path) -> HookState:
     try:
         content = path.read_bytes()
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
+        # core.hooksPath=/dev/null is how people say that they want none.
         return HookState.MISSING
     except OSError as error:
         raise GitError(f"the hook {path} cannot be read: {error.strerror}") from error
-    if _HOOK_WORDS.encode() in content:
+    if _OUR_CALL.search(content):
         return HookState.OURS
     first, _, _ = content.partition(b"\n")
     interpreter = first.removeprefix(b"#!").split()

@@ -9,7 +9,7 @@ from pathlib import Path
 
 _HEADER = struct.Struct(">4sII")
 # What follows ten fields of stat data: size, object id, flags.
-_ENTRY = struct.Struct(">36xI20sH")
+_ENTRY = struct.Struct(">36xI20xH")
 _EXTENDED_FLAGS = struct.Struct(">H")
 _EXTENDED = 1 << 14
 _SKIP_WORKTREE = 1 << 14
@@ -26,24 +26,24 @@ def load_sizes_between(index: Path, least_bytes: int, most_bytes: int) -> dict[b
     None where the index is not there, or is not of a form that is read here.
     """
     try:
-        return _parse(index.read_bytes(), range(least_bytes, most_bytes + 1))
+        return _parse(index.read_bytes(), least_bytes, most_bytes)
     except (OSError, ValueError, struct.error):
         return None
 
 
-def _parse(raw: bytes, wanted: range) -> dict[bytes, int] | None:
+def _parse(raw: bytes, least: int, most: int) -> dict[bytes, int] | None:
     magic, version, count = _HEADER.unpack_from(raw)
     if magic != b"DIRC" or version not in _VERSIONS:
         return None
     found: dict[bytes, int] = {}
     start, read_entry = _HEADER.size, _ENTRY.unpack_from
     for _ in range(count):
-        size, _, flags = read_entry(raw, start)
+        size, flags = read_entry(raw, start)
         name = start + _ENTRY.size + (2 if flags & _EXTENDED else 0)
         length = flags & _LONGEST_NAME
         if length == _LONGEST_NAME:
             length = raw.index(b"\0", name + length) - name
-        is_wanted = size == 0 or size in wanted
+        is_wanted = least <= size <= most or not size
         if is_wanted and not flags & _STAGE and not _is_skipped(raw, start, flags):
             found[raw[name : name + length]] = size
         # Padded with 1 to 8 NUL bytes, to a multiple of 8.

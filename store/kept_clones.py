@@ -19,7 +19,13 @@ from store.clone_urls import clone_name, local_folder_of, shown_url, without_cre
 from store.config import RemoteSettings
 from store.config_files import user_folder
 from store.errors import Busy, GitError
-from store.git_command import RepositoryPaths, find_repository, run_git, run_network_git
+from store.git_command import (
+    CheckWanted,
+    RepositoryPaths,
+    find_repository,
+    run_git,
+    run_network_git,
+)
 from store.local_folders import make_private_folder, try_lock
 from store.shown_names import escape_text
 
@@ -69,8 +75,13 @@ class KeptClones:
     The lock's mtime is when an update was last tried.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, check_wanted: CheckWanted | None = None) -> None:
+        """With `check_wanted` the work is done beside other work: nobody is asked for a password,
+        and it ends, with what `check_wanted` raises, where that raises."""
         self._folder = folder
+        self._check_wanted = check_wanted
+        # Why the last update of a clone failed; said once, for as long as it is the same.
+        self._failures: dict[Path, str] = {}
 
     def fetch(self, url: str, on_clone: Callable[[str], None]) -> RepositoryPaths:
         """The clone of `url`, made if there is none, and brought up to date unless that was tried
@@ -92,7 +103,7 @@ class KeptClones:
                         self._make(clone, url)
                         os.utime(lock.fileno())
             except Busy as error:
-                log.warning("%s", error)
+                self._say_failure(clone, str(error))
         return RepositoryPaths(clone, clone, None)
 
     def refresh(self, paths: RepositoryPaths) -> None:
@@ -126,6 +137,8 @@ class KeptClones:
             while not try_lock(lock):
                 if clone.is_dir() and time.monotonic() > deadline:
                     raise Busy("another revfs is updating this clone: going on with what it has")
+                if self._check_wanted is not None:
+                    self._check_wanted()
                 time.sleep(_POLL_SECONDS)
             yield lock
 
@@ -135,17 +148,22 @@ class KeptClones:
             return
         try:
             _remove_leftovers(clone)
-            _synchronise(clone, url)
+            _synchronise(clone, url, self._check_wanted)
             if _load_url(clone) != url:
                 # Only now: the credentials in it have proven good.
                 _git(clone, "config", "--replace-all", _URL_KEY, url)
         except GitError as error:
-            log.warning(
-                "%s could not be asked for what is new: going on with what was fetched before: %s",
-                shown_url(url),
-                error,
-            )
+            words = "could not be asked for what is new: going on with what was fetched before"
+            self._say_failure(clone, f"{shown_url(url)} {words}: {error}")
+        else:
+            if self._failures.pop(clone, None) is not None:
+                log.info("%s can be asked for what is new again", shown_url(url))
         os.utime(lock.fileno())
+
+    def _say_failure(self, clone: Path, words: str) -> None:
+        if self._failures.get(clone) != words:
+            log.warning("%s", words)
+        self._failures[clone] = words
 
     def _make(self, clone: Path, url: str) -> None:
         """Clone into a folder of another name, and rename it when it is whole."""
@@ -156,16 +174,20 @@ class KeptClones:
             run_git(["init", "--quiet", "--bare", "--template=", str(part)], cwd=self._folder)
             for key, value in {**_SETTINGS, _URL_KEY: url}.items():
                 _git(part, "config", key, value)
-            _synchronise(part, url)
+            _synchronise(part, url, self._check_wanted)
             part.rename(clone)
         except BaseException:
             shutil.rmtree(part, ignore_errors=True)
             raise
 
 
-def kept_clones(environment: Mapping[str, str]) -> KeptClones:
-    """The kept clones of this user: in one place, whatever cache a repository uses."""
-    return KeptClones(user_folder(environment, "XDG_CACHE_HOME", ".cache") / "repositories")
+def kept_clones(
+    environment: Mapping[str, str], check_wanted: CheckWanted | None = None
+) -> KeptClones:
+    """The kept clones of this user: in one place, whatever cache a repository uses; see KeptClones
+    for `check_wanted`."""
+    folder = user_folder(environment, "XDG_CACHE_HOME", ".cache") / "repositories"
+    return KeptClones(folder, check_wanted)
 
 
 def find_named(text: str, folder: Path) -> RepositoryPaths:
@@ -196,25 +218,27 @@ def is_beside_original(remote: RemoteSettings) -> bool:
     return remote.folder is not None and not url.startswith(("/", "file:"))
 
 
-def _synchronise(clone: Path, url: str) -> None:
+def _synchronise(clone: Path, url: str, check_wanted: CheckWanted | None) -> None:
     """Make branches, tags and HEAD those of `url`: one question, and a fetch where it shows that
     something is new. Raises GitError, without what is secret in the url."""
     try:
-        wanted = _fetch_references(clone, url)
+        wanted = _fetch_references(clone, url, check_wanted)
         if wanted.ids != _load_ids(clone, {*_NAMESPACES, *({_DETACHED} & wanted.ids.keys())}):
             specs = [f"+HEAD:{_DETACHED}"] if _DETACHED in wanted.ids else []
             command = [_git_dir(clone), *_FETCH, "--", url, *_REFSPECS, *specs]
-            run_network_git(command, cwd=clone)
+            run_network_git(command, cwd=clone, check_wanted=check_wanted)
     except GitError as error:
         # Not `from error`: its own words hold what must not be shown.
         raise GitError(without_credentials(str(error), url)) from None
     _set_head(clone, wanted.head)
 
 
-def _fetch_references(clone: Path, url: str) -> _References:
+def _fetch_references(clone: Path, url: str, check_wanted: CheckWanted | None) -> _References:
     names = ["HEAD", *(f"{namespace}*" for namespace in _NAMESPACES)]
     command = [_git_dir(clone), "ls-remote", "--symref", "--", url, *names]
-    listing = run_network_git(command, cwd=clone, timeout_seconds=_ANSWER_SECONDS)
+    listing = run_network_git(
+        command, cwd=clone, timeout_seconds=_ANSWER_SECONDS, check_wanted=check_wanted
+    )
     ids, head = {}, None
     for line in os.fsdecode(listing).splitlines():
         value, _, name = line.partition("\t")

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from store import byte_ranges
-from store.cache_index import PackPlace
+from store.cache_index import PackPlace, PackSpan
 from store.chunk_list import ChunkList, parse_chunk_list
 from store.errors import StoreError
-from store.ids import ChunkId, PackName
+from store.ids import ChunkId, pack_name_from_bytes
 from store.local_folders import is_on_network
 from store.local_store import LocalStore
 from store.packs import unpack_chunk
@@ -30,6 +30,18 @@ class Held(NamedTuple):
     here: bool
 
 
+class Presence(NamedTuple):
+    """As in `Held`, without the place; of a chunk that is known of nowhere neither is true."""
+
+    staged: bool
+    here: bool
+
+
+_STAGED = Presence(True, True)
+_HERE = Presence(False, True)
+_ABSENT = Presence(False, False)
+
+
 class LocalChunks:
     """What a local store knows of chunks at one moment: what is fetched later is not seen."""
 
@@ -42,7 +54,8 @@ class LocalChunks:
         # Packs of a folder remote are read in place, and so are here, unless a network is between.
         self._folder = None if remote is None else remote.folder
         self._folder_is_here = self._folder is not None and not is_on_network(self._folder)
-        self._ranges: dict[PackName, list[tuple[int, int]]] = {}
+        # By raw name, of packs of which it was asked.
+        self._ranges: dict[bytes, list[tuple[int, int]]] = {}
 
     def load(self, chunks: Sequence[ChunkId]) -> list[Held | None]:
         """Where each chunk is, in the order asked; None for one that is known of nowhere."""
@@ -56,13 +69,29 @@ class LocalChunks:
             places = self._index.load_places(self._store, [chunks[number] for number in missing])
             for number, place in zip(missing, places, strict=True):
                 if place is not None:
-                    found[number] = Held(place, False, self._is_cached(place))
+                    entry = place.entry
+                    span = PackSpan(bytes.fromhex(place.pack), entry.offset, entry.end)
+                    found[number] = Held(place, False, self._is_cached(span))
+        return found
+
+    def load_presence(self, chunks: Sequence[ChunkId]) -> list[Presence]:
+        """Whether each chunk is staged, and whether it is here, in the order asked; at a fraction
+        of the cost of `load`, for whoever asks about all files of a revision."""
+        found = [_ABSENT] * len(chunks)
+        if self._staging is not None:
+            staged = self._staging.load_present(chunks)
+            found = [_STAGED if is_staged else _ABSENT for is_staged in staged]
+        if self._store is not None:
+            missing = [number for number, presence in enumerate(found) if presence is _ABSENT]
+            spans = self._index.load_spans(self._store, [chunks[number] for number in missing])
+            for number, span in zip(missing, spans, strict=True):
+                if span is not None and self._is_cached(span):
+                    found[number] = _HERE
         return found
 
     def load_files_here(self, pointers: Sequence[Pointer]) -> list[bool]:
         """Of each file whether all its chunks are here, in the order asked."""
-        contents = self.load([pointer.content for pointer in pointers])
-        here = [held is not None and held.here for held in contents]
+        here = [found.here for found in self.load_presence([p.content for p in pointers])]
         several = [number for number, pointer in enumerate(pointers) if pointer.chunks > 1]
         candidates = [number for number in several if here[number]]
         lists = self.load_chunk_lists([pointers[number] for number in candidates])
@@ -89,21 +118,18 @@ class LocalChunks:
 
     def _present(self, chunks: Iterable[ChunkId]) -> set[ChunkId]:
         wanted = list(chunks)
-        places = self.load(wanted)
-        return {
-            chunk
-            for chunk, held in zip(wanted, places, strict=True)
-            if held is not None and held.here
-        }
+        found = zip(wanted, self.load_presence(wanted), strict=True)
+        return {chunk for chunk, presence in found if presence.here}
 
-    def _is_cached(self, place: PackPlace) -> bool:
+    def _is_cached(self, span: PackSpan) -> bool:
         if self._folder is not None:
             return self._folder_is_here
-        ranges = self._ranges.get(place.pack)
+        pack, start, end = span
+        ranges = self._ranges.get(pack)
         if ranges is None:
-            ranges = byte_ranges.pairs(self._index.load_ranges(place.pack))
-            self._ranges[place.pack] = ranges
-        return byte_ranges.covered_by(ranges, place.entry.offset, place.entry.end)
+            ranges = byte_ranges.pairs(self._index.load_ranges(pack_name_from_bytes(pack)))
+            self._ranges[pack] = ranges
+        return byte_ranges.covered_by(ranges, start, end)
 
     def _path_of(self, held: Held) -> Path:
         pack = held.place.pack

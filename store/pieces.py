@@ -30,16 +30,27 @@ def prepare_piece(raw: bytes, is_known: IsKnown) -> Piece:
     return Piece(chunk, len(raw), codec, stored)
 
 
-def stage_pointer(
-    chunks: Sequence[tuple[ChunkId, int]], lists: PackSink, prepare: Callable[[bytes], Piece]
+def pointer_of(
+    chunks: Sequence[tuple[ChunkId, int]], name_list: Callable[[bytes], ChunkId]
 ) -> Pointer:
-    """The pointer of a file of these chunks (id and length in bytes each, at least one); the list
-    of several is made a piece by `prepare`, and goes to `lists` where it is new. Raises StoreError
-    for too many chunks."""
+    """The pointer of a file of these chunks (id and length in bytes each, at least one);
+    `name_list` gives the id of the list of several. Raises StoreError for too many chunks."""
     size = sum(length for _, length in chunks)
     if len(chunks) == 1:
         return Pointer(chunks[0][0], size)
-    piece = prepare(encode_chunk_list(chunks))
-    if piece.stored is not None:
-        lists.append(piece.chunk, piece.codec, piece.stored, piece.raw_length)
-    return Pointer(piece.chunk, size, len(chunks))
+    return Pointer(name_list(encode_chunk_list(chunks)), size, len(chunks))
+
+
+def stage_pointer(
+    chunks: Sequence[tuple[ChunkId, int]], lists: PackSink, prepare: Callable[[bytes], Piece]
+) -> Pointer:
+    """As `pointer_of`; the list of several is made a piece by `prepare`, and goes to `lists` where
+    it is new."""
+
+    def stage_list(raw: bytes) -> ChunkId:
+        piece = prepare(raw)
+        if piece.stored is not None:
+            lists.append(piece.chunk, piece.codec, piece.stored, piece.raw_length)
+        return piece.chunk
+
+    return pointer_of(chunks, stage_list)

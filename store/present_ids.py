@@ -14,7 +14,6 @@ from hashlib import sha1
 from pathlib import Path
 from typing import NamedTuple
 
-from store.chunk_list import encode_chunk_list
 from store.chunking import ChunkingParameters
 from store.errors import GitError, PathNotFound, PathRefused, RevisionNotFound
 from store.git import GitRepository, blob_id
@@ -22,6 +21,8 @@ from store.git_command import run_git
 from store.git_index import MODE_SYMLINK, mode_of
 from store.ids import ChunkId, GitId, chunk_id
 from store.ignore_rules import IGNORE_FILE
+from store.marked_paths import load_marked
+from store.pieces import pointer_of
 from store.pointer import Pointer
 from store.read_files import FileEnd, FileReader
 from store.shown_names import escape_name
@@ -96,29 +97,29 @@ def load_revision_ids(
     return found
 
 
-def require_no_data_by_git(context: PresentContext, paths: Sequence[bytes]) -> None:
-    """Raise PathRefused for a path that is marked as tracked: git would run a filter over it."""
-    marked = _tracked_by_attribute(context, paths)
-    for path in paths:
-        if path in marked:
-            raise PathRefused(f"{escape_name(path)} is tracked by revfs: make it an output with -o")
-
-
-def _require_no_conflict(repository: GitRepository, wanted: Sequence[bytes]) -> None:
-    is_wanted = _chooser(wanted)
-    for path in filter(is_wanted, repository.index.load_conflicts()):
-        raise PathRefused(f"{escape_name(path)} is in conflict: settle it and git add it first")
-
-
-def _chooser(wanted: Sequence[bytes]) -> Callable[[bytes], bool]:
+def at_or_below(wanted: Sequence[bytes]) -> Callable[[bytes], bool]:
     """Tells paths that are wanted or lie below one that is; it is asked of every entry there is."""
     named = frozenset(wanted)
     folders = tuple(path + b"/" if path else b"" for path in wanted)
     return lambda path: path in named or path.startswith(folders)
 
 
+def require_no_data_by_git(context: PresentContext, paths: Sequence[bytes]) -> None:
+    """Raise PathRefused for a path that is marked as tracked: git would run a filter over it."""
+    marked = load_marked(context.repository.paths, paths)
+    for path in paths:
+        if path in marked:
+            raise PathRefused(f"{escape_name(path)} is tracked by revfs: make it an output with -o")
+
+
+def _require_no_conflict(repository: GitRepository, wanted: Sequence[bytes]) -> None:
+    is_wanted = at_or_below(wanted)
+    for path in filter(is_wanted, repository.index.load_conflicts()):
+        raise PathRefused(f"{escape_name(path)} is in conflict: settle it and git add it first")
+
+
 def _indexed_states(repository: GitRepository, wanted: Sequence[bytes]) -> dict[bytes, _State]:
-    is_wanted = _chooser(wanted)
+    is_wanted = at_or_below(wanted)
     return {
         path: _State(entry.mode, entry.blob)
         for path, entry in repository.index.load_entries().items()
@@ -190,7 +191,7 @@ def _read_states(context: PresentContext, paths: Sequence[bytes]) -> dict[bytes,
     for file in files:
         if not stat.S_ISREG(file.status.st_mode):
             raise PathRefused(f"{escape_name(file.path)} is neither a file nor a folder")
-    marked = _tracked_by_attribute(context, [file.path for file in files])
+    marked = load_marked(context.repository.paths, [file.path for file in files])
     tracked = [file for file in files if file.path in marked]
     plain = [file for file in files if file.path not in marked]
     blobs = _tracked_blobs(context, tracked) | _plain_blobs(context, [f.path for f in plain])
@@ -199,20 +200,6 @@ def _read_states(context: PresentContext, paths: Sequence[bytes]) -> dict[bytes,
         target = os.readlink(os.path.join(context.top, file.path))
         states[file.path] = _State(MODE_SYMLINK, blob_id(target))
     return states
-
-
-def _tracked_by_attribute(context: PresentContext, paths: Sequence[bytes]) -> set[bytes]:
-    """Those of the paths that `.gitattributes` marks, and whose names git does not keep for
-    itself."""
-    if not paths:
-        return set()
-    command = ["check-attr", "-z", "--stdin", "filter"]
-    fed = b"".join(path + b"\0" for path in paths)
-    fields = run_git(command, cwd=context.work_tree, stdin=fed).split(b"\0")[:-1]
-    marked = {
-        path for path, value in zip(fields[::3], fields[2::3], strict=True) if value == b"revfs"
-    }
-    return {path for path in marked if os.path.basename(path) not in UNTRACKED_NAMES}
 
 
 def _plain_blobs(context: PresentContext, paths: Sequence[bytes]) -> dict[bytes, bytes]:
@@ -268,19 +255,10 @@ def _read_pointers(
     chunks: list[tuple[ChunkId, int]] = []
     for event in FileReader(context.chunking, is_known).read(files, context.jobs):
         if isinstance(event, FileEnd):
-            yield event, _pointer(chunks)
+            yield event, pointer_of(chunks, chunk_id) if chunks else None
             chunks = []
         else:
             chunks.append((event.chunk, event.raw_length))
-
-
-def _pointer(chunks: Sequence[tuple[ChunkId, int]]) -> Pointer | None:
-    if not chunks:
-        return None
-    size = sum(length for _, length in chunks)
-    if len(chunks) == 1:
-        return Pointer(chunks[0][0], size)
-    return Pointer(chunk_id(encode_chunk_list(chunks)), size, len(chunks))
 
 
 def _id_at(path: bytes, states: Mapping[bytes, _State]) -> GitId | None:

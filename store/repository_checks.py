@@ -12,6 +12,7 @@ from store.config import Config
 from store.config_files import COMMITTED_FILE
 from store.config_keys import REPOSITORY_ID
 from store.git_command import RepositoryPaths, run_git
+from store.git_setup import HookState, look_at_hook
 from store.ids import is_pack_name
 from store.local_folders import make_private_folder
 from store.staging import open_repository_tables
@@ -19,8 +20,6 @@ from store.staging import open_repository_tables
 _FILTER_KEY = "filter.revfs.process"
 _REQUIRED_KEY = "filter.revfs.required"
 _FILTER_VERB = "filter-process"
-_HOOK = "pre-push"
-_HOOK_WORDS = b"hook pre-push"
 _COMMAND_SECONDS = 10.0
 
 
@@ -151,27 +150,24 @@ def _check_hook(paths: RepositoryPaths, config: Config) -> Finding:
     reason = _why_no_git_verbs(paths, config)
     if reason is not None:
         return not_checked("pre-push hook", reason)
-    found = run_git(["rev-parse", "--git-path", "hooks"], cwd=paths.top)
-    hook = paths.top / os.fsdecode(found).removesuffix("\n") / _HOOK
-    try:
-        content = hook.read_bytes()
-    except FileNotFoundError:
+    hook = look_at_hook(paths)
+    if hook.state is HookState.MISSING:
         return problem(
             "pre-push hook",
-            f"{hook} is not there, so `git push` sends no data: run `revfs init`, or `revfs push` "
-            "before each `git push`",
+            f"{hook.path} is not there, so `git push` sends no data: run `revfs init`, or "
+            "`revfs push` before each `git push`",
         )
-    if _HOOK_WORDS not in content:
+    if hook.state is not HookState.OURS:
         return problem(
             "pre-push hook",
-            f"{hook} is another's and does not call revfs, so `git push` sends no data: run "
+            f"{hook.path} is another's and does not call revfs, so `git push` sends no data: run "
             "`revfs init --hooks`, or `revfs push` before each `git push`",
         )
-    if not os.access(hook, os.X_OK):
+    if not os.access(hook.path, os.X_OK):
         return problem(
-            "pre-push hook", f"git passes over {hook}, which is not executable: chmod +x it"
+            "pre-push hook", f"git passes over {hook.path}, which is not executable: chmod +x it"
         )
-    return ok("pre-push hook", str(hook))
+    return ok("pre-push hook", str(hook.path))
 
 
 def _load_git_setting(paths: RepositoryPaths, key: str, *options: str) -> str | None:

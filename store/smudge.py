@@ -69,11 +69,7 @@ class Smudger:
             return iter([content])
         try:
             if not self._open().call(lambda reading: reading.contents.is_here(pointer)):
-                if (
-                    self._policy is SmudgePolicy.CACHED
-                    or self._remote_failed
-                    or path in self._failed
-                ):
+                if not self._may_fetch(path):
                     self.left_as_pointers += 1
                     return iter([content])
                 if can_delay:

@@ -10,12 +10,15 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
+from store.checkout import find_pointers
 from store.errors import PathNotFound, PathRefused, StoreError
 from store.git_command import run_git
+from store.git_index import IndexedBlob
 from store.ids import GitId
 from store.interruptions import run_command
 from store.present_ids import (
     PresentContext,
+    at_or_below,
     load_present_ids,
     load_revision_ids,
     require_no_data_by_git,
@@ -24,6 +27,7 @@ from store.shown_names import escape_name
 from store.stage_lock import change_lock
 from store.stages import PresentIds, Stage, StageChange, StageRecord, changes_of
 from store.walk import resolve_arguments
+from store.work_tree_files import load_pointer
 
 INPUT_VARIABLE = "REVFS_INPUT"
 INPUT_WORD = "{input}"
@@ -79,7 +83,7 @@ def run_stage(tools: StageTools, stage: Stage) -> StageRecord:
     """Run the command of a stage, add its outputs, and record it.
 
     Raises PathNotFound for a dependency that is not there, before the command runs, and for an
-    output that is not there after it; CommandFailed.
+    output that is not there after it; PathRefused for a dependency without its data; CommandFailed.
     """
     places = [Path(os.fsdecode(path)) for path in stage.all_outputs]
     # Nothing is made or added beyond a link, whatever revfs.lock says.
@@ -88,6 +92,8 @@ def run_stage(tools: StageTools, stage: Stage) -> StageRecord:
     with tools.look() as context:
         require_no_data_by_git(context, stage.plain_outputs)
         dependencies = _dependencies_of(context, stage)
+        if stage.at is None:
+            _require_data(context, stage)
     _make_folders(tools.work_tree, stage.all_outputs)
     with nullcontext(tools.work_tree) if stage.at is None else tools.mount(stage.at) as source:
         code = _run(tools, stage, source)
@@ -121,6 +127,36 @@ def _dependencies_of(context: PresentContext, stage: Stage) -> dict[bytes, GitId
         )
     found = load_revision_ids(context.repository, stage.at, stage.dependencies)
     return _complete(found, f"{{}}, which {stage.name} depends on, is not in {stage.at[:12]}")
+
+
+def _require_data(context: PresentContext, stage: Stage) -> None:
+    """The command would read the texts of pointers, and its outputs be recorded as made of data."""
+    is_needed = at_or_below(stage.dependencies)
+    entries = context.repository.index.load_entries()
+    chosen = {path: entry for path, entry in entries.items() if is_needed(path)}
+    pointers = [file.path for file in find_pointers(context.work_tree, chosen)]
+    if pointers:
+        raise PathRefused(
+            f"{stage.name} depends on data of which the work tree has only pointers "
+            f"({_some(pointers)}): revfs pull gets it, --at HEAD reads it from a mounted revision"
+        )
+    outside = [path for path, entry in chosen.items() if _is_elsewhere(context, path, entry)]
+    if outside:
+        raise PathRefused(
+            f"{stage.name} depends on data that was added from elsewhere and is not in the work "
+            f"tree ({_some(outside)}): commit it, and --at HEAD reads it from a mounted revision"
+        )
+
+
+def _is_elsewhere(context: PresentContext, path: bytes, entry: IndexedBlob) -> bool:
+    if not entry.skipped or os.path.lexists(os.path.join(context.top, path)):
+        return False
+    return load_pointer(context.repository, entry) is not None
+
+
+def _some(paths: Sequence[bytes]) -> str:
+    more = f" and {len(paths) - 1:,} more" if len(paths) > 1 else ""
+    return f"{escape_name(min(paths))}{more}"
 
 
 def _complete(ids: PresentIds, complaint: str) -> dict[bytes, GitId]:

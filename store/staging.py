@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from store.cache_index import PackPlace, pack_place, parse_place
+from store.cache_index import PackPlace, is_place, pack_place, parse_place
 from store.errors import Busy, IntegrityError, MalformedObject, StoreError
 from store.ids import ChunkId, PackName, is_pack_name
 from store.local_folders import make_private_folder, try_lock
@@ -122,6 +122,10 @@ class Staging:
         """As `load_place`, for many, in the order asked."""
         values = self._tables.get_many("chunks", list(chunks))
         return [parse_place(chunk, value) for chunk, value in zip(chunks, values, strict=True)]
+
+    def load_present(self, chunks: Sequence[ChunkId]) -> list[bool]:
+        """Whether each chunk is staged, in the order asked: for whoever only counts."""
+        return [is_place(value) for value in self._tables.get_many("chunks", list(chunks))]
 
     def packs(self) -> list[StagedPack]:
         """Every staged pack."""

@@ -18,7 +18,7 @@ from store.git import Commit, GitRepository, Revision
 from store.git_command import RepositoryPaths, run_git
 from store.ids import ChunkId, GitId
 from store.index_sizes import load_sizes_between
-from store.local_chunks import LocalChunks
+from store.local_chunks import LocalChunks, Presence
 from store.local_store import LocalStore
 from store.pointer import MAX_POINTER_BYTES, Pointer
 from store.shown_names import escape_name
@@ -168,9 +168,8 @@ class _Survey:
         """Count what is staged of a commit, passing over trees in `seen`."""
         for batch in _batches(self._directories.walk_new(tree, seen)):
             entries = [entry for _, entry in batch if entry.kind in TRACKED_KINDS]
-            places = self._chunks.load([ChunkId(entry.raw_id) for entry in entries])
-            for entry, held in zip(entries, places, strict=True):
-                if held is not None and held.staged:
+            for entry, found in self._load_presence(entries):
+                if found.staged:
                     self.staged[entry.raw_id] = entry.size
 
     def look_for_texts(self, files: Iterable[tuple[bytes, Entry]]) -> None:
@@ -186,21 +185,22 @@ class _Survey:
 
     def _look_up(self, entries: list[Entry], unpushed: bool) -> None:
         several: list[Pointer] = []
-        places = self._chunks.load([ChunkId(entry.raw_id) for entry in entries])
-        for entry, held in zip(entries, places, strict=True):
-            if held is None:
-                continue
-            if held.staged and unpushed:
+        for entry, found in self._load_presence(entries):
+            if found.staged and unpushed:
                 self.staged[entry.raw_id] = entry.size
-            if held.here and entry.chunks == 1:
+            if found.here and entry.chunks == 1:
                 self.here += 1
                 self.here_bytes += entry.size
-            elif held.here:
+            elif found.here:
                 several.append(entry.pointer)
         whole = zip(several, self._chunks.load_files_here(several), strict=True)
         sizes = [pointer.size for pointer, is_here in whole if is_here]
         self.here += len(sizes)
         self.here_bytes += sum(sizes)
+
+    def _load_presence(self, entries: list[Entry]) -> Iterator[tuple[Entry, Presence]]:
+        found = self._chunks.load_presence([ChunkId(entry.raw_id) for entry in entries])
+        return zip(entries, found, strict=True)
 
 
 def _batches(

@@ -14,8 +14,8 @@ from typing import NamedTuple
 from store.directories import Entry
 from store.git import GitRepository
 from store.git_command import RepositoryPaths, run_git
+from store.marked_paths import load_marked
 from store.pointer import MAX_POINTER_BYTES, Pointer, parse_pointer
-from store.tracked_patterns import UNTRACKED_NAMES
 
 # Locks are git's to take when a person runs it; exact renames, whatever the configuration says.
 _STATUS = (
@@ -179,29 +179,9 @@ def _only_tracked(
     repository: GitRepository, blobs: _Blobs, differences: Sequence[GitDifference]
 ) -> list[GitDifference]:
     is_pointer = [any(map(blobs.load_pointer, found.blobs)) for found in differences]
-    others = [
-        found.path
-        for found, known in zip(differences, is_pointer, strict=True)
-        if not known and found.path.rpartition(b"/")[2] not in UNTRACKED_NAMES
-    ]
-    marked = _load_marked(repository.paths, others)
-    return [
-        found
-        for found, known in zip(differences, is_pointer, strict=True)
-        if known or found.path in marked
-    ]
-
-
-def _load_marked(paths: RepositoryPaths, names: Sequence[bytes]) -> set[bytes]:
-    """Those of the paths that have our attribute."""
-    if not names:
-        return set()
-    stdin = b"".join(name + b"\0" for name in names)
-    raw = run_git(["check-attr", "--stdin", "-z", "filter"], cwd=paths.top, stdin=stdin)
-    fields = raw.split(b"\0")[:-1]
-    return {
-        path for path, value in zip(fields[::3], fields[2::3], strict=True) if value == b"revfs"
-    }
+    pairs = list(zip(differences, is_pointer, strict=True))
+    marked = load_marked(repository.paths, [found.path for found, known in pairs if not known])
+    return [found for found, known in pairs if known or found.path in marked]
 
 
 def _staged(found: GitDifference, blobs: _Blobs) -> FileChange:

@@ -5,6 +5,7 @@ import logging
 import os
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import trio
@@ -67,17 +68,18 @@ async def refresh_original(kept: Kept) -> None:
     and then for what is new."""
     if kept.request.kind is MountKind.REVISION:
         return
-    clones = kept_clones(os.environ)
-    paths = kept.request.settings.paths
-    if clones.load_url(paths) is None:
-        return
+    # Checked by the thread, so that no git is left behind that waits for a silent server.
+    clones = kept_clones(os.environ, trio.from_thread.check_cancelled)
+    refresh = partial(clones.refresh, kept.request.settings.paths)
     while True:
         await trio.sleep(_REFRESH_SECONDS)
-        with suppress(OSError, StoreError):
-            # It may take as long as the network does; the mount does not wait for it to end.
-            await trio.to_thread.run_sync(
-                clones.refresh, paths, abandon_on_cancel=True, limiter=_REFRESHES
-            )
+        try:
+            await trio.to_thread.run_sync(refresh, limiter=_REFRESHES)
+        except (OSError, StoreError) as error:
+            log.debug("the original was not asked for what is new: %s", error)
+        except Exception:
+            # The mount must not end because it is not up to date.
+            log.exception("asking the original for what is new failed as it should not")
 
 
 def _renew(kept: Kept, record: MountRecord) -> MountRecord:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.mounted.repositories import Clone, make_repository
+from tests.mounted.repositories import REVFS, Clone, make_repository
 
 FOREIGN = """#!/bin/sh
 while read local_ref local_id remote_ref remote_id; do
@@ -106,6 +106,33 @@ def test_with_hooks_a_shell_script_asks_us_first_and_reads_what_it_would(
     assert hook.read_text() == changed
     repository.git("push", "origin", "main")
     assert (repository.top / "seen").read_text() == "seen refs/heads/main\n"
+
+
+def test_a_script_that_only_tells_of_us_is_not_taken_for_a_call(repository: Clone) -> None:
+    hook = repository.top / ".git/hooks/pre-push"
+    hook.write_text("#!/bin/sh\n# it was: revfs hook pre-push\necho Running hook pre-push\n")
+    hook.chmod(0o755)
+    assert "does not send data yet" in repository.run(REVFS, "init").stdout
+    assert "does not call revfs" in repository.run(REVFS, "doctor", ok=False).stdout
+    repository.revfs("init", "--hooks")
+    repository.git("push", "origin", "main")
+    assert manifests(repository) == 1
+
+
+def test_a_script_that_git_passes_over_is_not_said_to_send_data(repository: Clone) -> None:
+    hook = repository.top / ".git/hooks/pre-push"
+    hook.write_text(FOREIGN)
+    hook.chmod(0o644)
+    completed = repository.run(REVFS, "init", "--hooks", ok=False)
+    assert completed.returncode == 1
+    assert "not executable: chmod +x it" in completed.stderr
+    assert "sends data first" not in completed.stdout
+    assert hook.read_text() == FOREIGN
+
+
+def test_who_has_turned_all_hooks_off_can_set_a_clone_up(repository: Clone) -> None:
+    repository.git("config", "core.hooksPath", "/dev/null")
+    assert "does not send data yet" in repository.run(REVFS, "init").stdout
 
 
 def test_a_hook_in_another_language_is_not_touched(repository: Clone) -> None:

@@ -335,6 +335,36 @@ def test_a_colleague_without_the_data_sees_that_all_is_up_to_date(
     assert capfd.readouterr().out == "copy is up to date\n"
 
 
+def test_a_command_is_not_run_over_pointers(
+    repository: Repository, refused: Callable[..., str], run: Run
+) -> None:
+    repository.write("raw/two", b"2\n")
+    assert repository.revfs("-q", "add", "raw") == 0
+    stage = ("-n", "copy", "-d", "raw", "-o", "made", "--", *COPY, "raw", "made")
+    pointer = repository.git("cat-file", "blob", ":raw/two")
+    repository.write("raw/two", pointer)
+    assert "only pointers (raw/two): revfs pull gets it, --at HEAD" in refused(*stage)
+    assert (runs(repository), load_lock(repository.top)) == (0, {})
+    repository.write("raw/two", b"2\n")
+    run(*stage)
+    # What nothing is made of may stay a pointer.
+    made = repository.git("cat-file", "blob", ":made/all")
+    repository.write("made/all", made)
+    repository.write("raw/one", b"3\n")
+    run(*stage)
+    assert runs(repository) == 2
+
+
+def test_a_command_is_not_run_without_data_that_was_added_from_elsewhere(
+    repository: Repository, refused: Callable[..., str], tmp_path: Path
+) -> None:
+    (tmp_path / "elsewhere").write_bytes(b"data")
+    assert repository.revfs("-q", "add", str(tmp_path / "elsewhere"), "--to", "raw/two") == 0
+    err = refused("-n", "copy", "-d", "raw", "-o", "made", "--", *COPY, "raw", "made")
+    assert "is not in the work tree (raw/two): commit it, and --at HEAD reads it" in err
+    assert runs(repository) == 0
+
+
 def test_an_interrupted_run_records_nothing(repository: Repository) -> None:
     script = "echo half > made; echo started > .git/started; exec sleep 60"
     process = subprocess.Popen(

@@ -6,7 +6,7 @@ import os
 import random
 import subprocess
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from cli.main import run
@@ -153,15 +153,8 @@ def add_context(
     local: LocalStore, top: Path, chunking: ChunkingParameters | None = None
 ) -> AddContext:
     """What `add` works with in an open store."""
-    assert local.staging is not None
-    return AddContext(
-        repository=local.repository,
-        work_tree=top,
-        staging=local.staging,
-        stat_cache=local.open_stat_cache(),
-        chunking=chunking or local.load_chunking(),
-        is_known=local.is_known,
-    )
+    context = AddContext.of(local, top)
+    return context if chunking is None else replace(context, chunking=chunking)
 
 
 def add(

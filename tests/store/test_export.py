@@ -13,14 +13,20 @@ import trio
 from store.errors import Busy, PathNotFound, PathRefused, RemoteDenied, StoreError, leaves_of
 from store.export import TEMPORARY_PREFIX, ExportSummary, plan_export
 from store.local_store import LocalStore
-from store.opening import WrapRemote
-from store.target_folder import TargetFolder, temporary_name
+from store.opening import WrapRemote, unwrapped
+from store.target_folder import FolderCursor, TargetFolder, temporary_name
 from tests.fakes.buckets import to
 from tests.fakes.faulty_remote import Fault, Raises, faulty
 from tests.fakes.memory_remote import Call
 from tests.fakes.processes import environment_with, python_command
 from tests.fakes.published import Published, publish
-from tests.fakes.repositories import NoProgress, Repository, open_local, random_bytes
+from tests.fakes.repositories import (
+    NoProgress,
+    Repository,
+    make_repository,
+    open_local,
+    random_bytes,
+)
 
 LARGE_BYTES = (4 << 20) + 300_000
 ODD = b"data/caf\xe9\n"
@@ -90,7 +96,7 @@ def test_a_revision_is_written_as_git_would_check_its_files_out(
     assert (summary.files, summary.done_files) == (len(files_below(out)), 0)
     assert stat.S_IMODE((out / "data/tool").stat().st_mode) == 0o755
     assert stat.S_IMODE((out / "data/large").stat().st_mode) == 0o644
-    assert (out / "data/large").stat().st_mtime_ns == seconds * 10**9
+    assert int((out / "data/large").stat().st_mtime) == seconds
 
 
 def test_a_folder_goes_to_the_target_without_its_name_and_a_file_with_it(
@@ -128,6 +134,45 @@ def test_a_second_run_writes_only_what_is_missing_or_of_another_time(
         with pytest.raises(PathRefused, match=r"data/deep/er/file in .* would be replaced"):
             export(local, to(published.bucket), out)
         assert export(local, to(published.bucket), out, force=True).files == 1
+
+
+@pytest.mark.parametrize("change", ["content", "execute bit"])
+def test_a_file_of_another_commit_of_the_same_second_and_size_is_not_taken_for_done(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: str
+) -> None:
+    repository, out = make_repository(tmp_path / "repository"), tmp_path / "out"
+    monkeypatch.setenv("GIT_COMMITTER_DATE", "1700000000 +0000")
+    for text in ("one", "two"):
+        file = repository.write("file", b"the same" if change == "execute bit" else text.encode())
+        file.chmod(0o755 if text == "two" else 0o644)
+        repository.git("add", "file")
+        repository.commit()
+        repository.git("tag", text)
+    with open_local(repository, tmp_path / "cache") as local:
+        export(local, unwrapped, out, revision="one")
+        with pytest.raises(PathRefused, match=r"file in .* would be replaced"):
+            export(local, unwrapped, out, revision="two")
+        assert export(local, unwrapped, out, revision="two", force=True).files == 1
+        assert export(local, unwrapped, out, revision="two").files == 0
+    assert files_below(out)[b"file"] == file.read_bytes()
+    assert (out / "file").stat().st_mode == file.stat().st_mode
+
+
+def test_a_run_goes_on_where_the_file_system_keeps_whole_seconds(
+    published: Published, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def in_whole_seconds(cursor: FolderCursor, path: bytes) -> os.stat_result | None:
+        status = load_stat(cursor, path)
+        if status is None:
+            return None
+        times = {"st_mtime_ns": status.st_mtime_ns, "st_ctime_ns": status.st_ctime_ns}
+        return os.stat_result(status[:10], {k: ns // 10**9 * 10**9 for k, ns in times.items()})
+
+    load_stat = FolderCursor.load_stat
+    monkeypatch.setattr(FolderCursor, "load_stat", in_whole_seconds)
+    with published.cloned(tmp_path) as (_, local):
+        export(local, to(published.bucket), tmp_path / "out")
+        assert export(local, to(published.bucket), tmp_path / "out").files == 0
 
 
 def test_what_is_in_the_way_is_refused_before_anything_is_written(
