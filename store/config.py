@@ -192,7 +192,11 @@ class Config:
         names = self.remote_names()
         known = f"the remotes are {', '.join(names)}" if names else "there are no remotes yet"
         source = f" ({DEFAULT_REMOTE} in {self.origin(DEFAULT_REMOTE)})" if is_default else ""
-        return f"no remote is called {name!r}{source}; {known}; `revfs remote add` makes one"
+        advice = "`revfs remote add` makes one"
+        is_variable = is_default and self.settings[DEFAULT_REMOTE].level is Level.ENVIRONMENT
+        if is_default and names and not is_variable:
+            advice = "`revfs remote default NAME` chooses one of them"
+        return f"no remote is called {name!r}{source}; {known}; {advice}"
 
 
 def load_config(paths: RepositoryPaths, environment: Mapping[str, str]) -> Config:

@@ -44,6 +44,10 @@ class RevisionNotFound(GitError):
     """No commit goes by that name in this repository."""
 
 
+class RepositoryGone(GitError):
+    """The repository is no longer where it was when it was opened."""
+
+
 class PathNotFound(StoreError):
     """No such path in that revision, or in the work tree."""
 

@@ -93,23 +93,8 @@ def run_network_git(
     Raises GitError as `run_git` does, and where git is not done in time: it is ended then, with
     all that it started.
     """
-    environment = {**os.environ, "LC_ALL": "C"}
     alone = check_wanted is not None or not _has_terminal()
-    if alone:
-        environment.setdefault("GIT_TERMINAL_PROMPT", "0")
-    try:
-        process = subprocess.Popen(
-            ["git", *arguments],
-            cwd=cwd,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            # A session of its own can be ended whole; but it could not ask at our terminal.
-            start_new_session=alone,
-        )
-    except OSError as error:
-        raise _cannot_run(error, cwd) from error
+    process = _start_network_git(arguments, cwd, alone=alone)
     with process:
         try:
             printed, complaint = _wait(process, timeout_seconds, check_wanted)
@@ -122,6 +107,28 @@ def run_network_git(
         completed = subprocess.CompletedProcess(process.args, process.returncode, b"", complaint)
         raise GitError(_complaint(completed))
     return printed
+
+
+def _start_network_git(
+    arguments: Sequence[str | bytes], cwd: Path, *, alone: bool
+) -> "subprocess.Popen[bytes]":
+    """Start git; `alone` in a session of its own, where it can ask nobody."""
+    environment = {**os.environ, "LC_ALL": "C"}
+    if alone:
+        environment.setdefault("GIT_TERMINAL_PROMPT", "0")
+    try:
+        return subprocess.Popen(
+            ["git", *arguments],
+            cwd=cwd,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            # A session of its own can be ended whole; but it could not ask at our terminal.
+            start_new_session=alone,
+        )
+    except OSError as error:
+        raise _cannot_run(error, cwd) from error
 
 
 def _wait(

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import pygit2
 from pygit2.enums import SortMode
 
-from store.errors import GitError, RevisionNotFound
+from store.errors import GitError, RepositoryGone, RevisionNotFound
 from store.git_command import RepositoryPaths
 from store.git_index import GIT_ERRORS
 from store.ids import GitId
@@ -25,10 +25,6 @@ _PREFIX = re.compile(r"[0-9a-f]{4,40}")
 _MOST_LINKS = 5
 
 Stamp = tuple[object, ...]
-
-
-class RepositoryGone(GitError):
-    """The repository is no longer where it was when it was opened."""
 
 
 class Tip(NamedTuple):

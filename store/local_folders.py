@@ -2,10 +2,11 @@
 their files are locked and made to last; and what file systems are mounted where."""
 
 import os
+import re
 import stat
 from fcntl import LOCK_EX, LOCK_NB, flock
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, NamedTuple
 
 from store.errors import CacheUnusable
 
@@ -65,23 +66,39 @@ def file_system_type(path: Path) -> str:
 
 def mounted_file_systems() -> list[tuple[str, str]]:
     """(mountpoint, type) of every mount this process sees, in the order of mounting."""
+    return [(mount.place, mount.kind) for mount in load_mounts()]
+
+
+class MountLine(NamedTuple):
+    """A line of the kernel's table of mounts: where, the type of the file system, the kernel's
+    number for it ("0:57"), and the folder of it that is seen there."""
+
+    place: str
+    kind: str
+    device: str
+    root: str
+
+
+def load_mounts() -> list[MountLine]:
+    """Every mount that this process sees, in the order of mounting; none without /proc."""
     try:
         lines = Path("/proc/self/mountinfo").read_bytes().split(b"\n")
     except OSError:
         return []
-    return [_parse_mount(os.fsdecode(line)) for line in lines if line]
+    return [_parse_mount(line) for line in lines if line]
 
 
-def _parse_mount(line: str) -> tuple[str, str]:
-    # proc(5): fields up to " - " vary in number; the fifth is the mountpoint, octal-escaped.
-    before, _, after = line.partition(" - ")
-    return _unescape(before.split(" ")[4]), after.split(" ")[0]
+def _parse_mount(line: bytes) -> MountLine:
+    # proc(5): id, parent, device, root, mountpoint, options, optional fields, " - ", type.
+    before, _, after = line.partition(b" - ")
+    _, _, device, root, place, *_ = before.split(b" ")
+    return MountLine(
+        _unescape(place), _unescape(after.split(b" ")[0]), device.decode(), _unescape(root)
+    )
 
 
-def _unescape(text: str) -> str:
-    for code, character in (("040", " "), ("011", "\t"), ("012", "\n"), ("134", "\\")):
-        text = text.replace(f"\\{code}", character)
-    return text
+def _unescape(field: bytes) -> str:
+    return os.fsdecode(re.sub(rb"\\([0-7]{3})", lambda code: bytes([int(code[1], 8)]), field))
 
 
 def sync_folder(folder: Path) -> None:

@@ -13,8 +13,7 @@ import trio
 
 from store.contents import ContentReader
 from store.directories import FOLDER_KINDS, MAX_NAME_BYTES, TRACKED_KINDS, Entry, Kind
-from store.errors import StoreError
-from store.git_refs import RepositoryGone
+from store.errors import RepositoryGone, StoreError
 from store.plain_files import PlainFiles
 from store.shown_names import escape_name
 from vfs.attributes import Attributes

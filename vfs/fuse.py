@@ -13,8 +13,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 
 import pyfuse3
 
-from store.errors import StoreError
-from store.git_refs import RepositoryGone
+from store.errors import RepositoryGone, StoreError
 from store.local_folders import MOUNT_TYPE
 from vfs.attributes import PREFERRED_READ_BYTES, Attributes
 from vfs.errnos import errno_of

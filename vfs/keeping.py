@@ -11,8 +11,8 @@ from pathlib import Path
 import trio
 
 from store.concurrency import DISK_READS, GIT_READS
-from store.errors import StoreError
-from store.git_refs import RepositoryGone, require_repository
+from store.errors import RepositoryGone, StoreError
+from store.git_refs import require_repository
 from store.kept_clones import kept_clones
 from store.local_store import LocalStore
 from store.opening import Reading

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from store.errors import PathRefused, StoreError
 from store.git_command import RepositoryPaths
-from store.local_folders import MOUNT_TYPE, mounted_file_systems
+from store.local_folders import MOUNT_TYPE, load_mounts, mounted_file_systems
 
 _UNMOUNT_SECONDS = 10
 
@@ -26,8 +26,8 @@ def is_mounted(mountpoint: Path) -> bool:
 
 
 class MountedRevision(NamedTuple):
-    """A line of the kernel's table of mounts: where, and the number that the kernel knows the mount
-    by for as long as it lasts, whatever becomes of the folders above it."""
+    """Where a revision is mounted, and the number that the kernel knows the mount by for as long as
+    it lasts, whatever becomes of the folders above it."""
 
     place: Path
     device: str
@@ -35,19 +35,11 @@ class MountedRevision(NamedTuple):
 
 def mounted_revisions() -> list[MountedRevision]:
     """Every mount of ours that this process sees, whole ones only, in the order of mounting."""
-    try:
-        lines = Path("/proc/self/mountinfo").read_bytes().split(b"\n")
-    except OSError:
-        return []
-    found = []
-    for line in lines:
-        # proc(5): id, parent, device, root, mountpoint, options, optional fields, " - ", type.
-        before, _, after = line.partition(b" - ")
-        if after.split(b" ")[0] == os.fsencode(MOUNT_TYPE):
-            _, _, device, root, place, *_ = before.split(b" ")
-            if root == b"/":
-                found.append(MountedRevision(Path(_unescape(place)), device.decode()))
-    return found
+    return [
+        MountedRevision(Path(mount.place), mount.device)
+        for mount in load_mounts()
+        if mount.kind == MOUNT_TYPE and mount.root == "/"
+    ]
 
 
 def device_at(mountpoint: Path) -> str | None:
@@ -63,10 +55,6 @@ def place_of(device: str, expected: Path) -> Path | None:
     if expected in places:
         return expected
     return places[0] if places else None
-
-
-def _unescape(text: bytes) -> str:
-    return os.fsdecode(re.sub(rb"\\([0-7]{3})", lambda code: bytes([int(code[1], 8)]), text))
 
 
 def is_dead(mountpoint: Path) -> bool:

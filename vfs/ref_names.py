@@ -16,9 +16,9 @@ import trio
 
 from store.concurrency import GIT_READS
 from store.directories import refusal_of_name
-from store.errors import StoreError
+from store.errors import RepositoryGone, StoreError
 from store.git import GitRepository
-from store.git_refs import Ref, RepositoryGone, Stamp, Tip, load_stamp
+from store.git_refs import Ref, Stamp, Tip, load_stamp
 from vfs.attributes import MOVING_SECONDS
 
 log = logging.getLogger(__name__)

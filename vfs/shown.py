@@ -10,8 +10,8 @@ import trio
 
 from store.concurrency import GIT_READS
 from store.directories import FOLDER_KINDS, Kind
-from store.errors import PathRefused, RevisionNotFound, StoreError
-from store.git_refs import RepositoryGone, Stamp, Tip, load_ref_stamp
+from store.errors import PathRefused, RepositoryGone, RevisionNotFound, StoreError
+from store.git_refs import Stamp, Tip, load_ref_stamp
 from store.ids import GitId
 from store.local_store import LocalStore
 from store.paths import load_path

@@ -335,6 +335,14 @@ def test_a_colleague_without_the_data_sees_that_all_is_up_to_date(
     assert capfd.readouterr().out == "copy is up to date\n"
 
 
+def test_a_clone_that_was_never_set_up_gets_the_filter_with_the_first_output(
+    repository: Repository, run: Run
+) -> None:
+    repository.git("config", "--unset", "filter.revfs.process")
+    run("-n", "copy", "-d", "raw", "-o", "made", "--", *COPY, "raw", "made")
+    assert repository.git("config", "filter.revfs.required") == b"true\n"
+
+
 def test_a_command_is_not_run_over_pointers(
     repository: Repository, refused: Callable[..., str], run: Run
 ) -> None:

@@ -19,17 +19,15 @@ from tests.mounted.repositories import Clone, Mounted, fall_silent, is_in_tree, 
 from vfs.mountpoints import is_dead
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-# The grace of five seconds and one to take the mount down.
-END_SECONDS = 6
+# The grace of five seconds and what a busy machine needs to take the mount down: much less than the
+# thirty seconds for which the reads would wait.
+END_SECONDS = 20
 
 
 def end_in_time(process: "subprocess.Popen[str]", number: int) -> int:
     """The exit code after a signal, which must come in time."""
-    began = time.monotonic()
     process.send_signal(number)
-    code = process.wait(END_SECONDS)
-    assert time.monotonic() - began < END_SECONDS
-    return code
+    return process.wait(END_SECONDS)
 
 
 def assert_nothing_left(clone: Clone, place: Path) -> None:

@@ -26,8 +26,17 @@ def test_an_unknown_remote_is_refused_with_those_that_are_known(files: ConfigFil
     files.write(Level.COMMITTED, remote_text("one", url="/a") + remote_text("two", url="/b"))
     with pytest.raises(ConfigError, match=r"'tow'.*one, two"):
         files.load().remote("tow")
-    with pytest.raises(ConfigError, match=r"'tow' \(core.remote in REVFS_REMOTE\)"):
+    with pytest.raises(ConfigError, match=r"'tow' \(core.remote in REVFS_REMOTE\).*remote add`"):
         files.load(REVFS_REMOTE="tow").remote(None)
+
+
+def test_a_default_that_was_removed_is_told_with_how_to_choose_another(files: ConfigFiles) -> None:
+    files.write(Level.COMMITTED, "[core]\n\tremote = gone\n")
+    with pytest.raises(ConfigError, match=r"'gone'.*no remotes yet; `revfs remote add` makes one"):
+        files.load().remote(None)
+    files.write(Level.LOCAL, remote_text("one", url="/a"))
+    with pytest.raises(ConfigError, match=r"the remotes are one; `revfs remote default NAME`"):
+        files.load().remote(None)
 
 
 def test_settings_of_one_remote_come_from_several_levels(files: ConfigFiles) -> None:

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from store.errors import RevisionNotFound
+from store.errors import RepositoryGone, RevisionNotFound
 from store.git import GitRepository
 from store.git_command import find_repository, run_git
-from store.git_refs import GitRefs, RepositoryGone, load_ref_stamp, load_stamp
+from store.git_refs import GitRefs, load_ref_stamp, load_stamp
 from tests.fakes.repositories import Repository
 
 COMMITS = 700
