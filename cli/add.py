@@ -10,8 +10,8 @@ import click
 
 from cli import stores
 from cli.console import App, format_bytes, format_count
+from cli.git_set_up import ensure_set_up
 from cli.options import JSON
-from cli.own_command import ensure_filter
 from cli.settings import load_settings
 from cli.stores import require_initialised, store_settings
 from store.add import AddContext, AddPlan, AddSummary, plan_add
@@ -62,7 +62,8 @@ def command(
 
     Files that did not change since they were last added are not read again. Symbolic links are kept
     as links; sockets, pipes and devices are refused. What .gitignore and git's other rules name, or
-    a .revfsignore of the same form, is passed over, unless git's index has it already. If one file
+    a .revfsignore of the same form, is passed over, unless git's index has it already; so is, by an
+    add of all (`.` at the top), what git keeps itself and nobody named. If one file
     cannot be added, git's index stays as it was.
 
     With --to, a version is made from data that lies elsewhere, without a copy in the work tree: the
@@ -112,7 +113,7 @@ def _opened(app: App) -> Iterator[AddContext]:
 
 
 def _add(app: App, context: AddContext, wanted: _Wanted, jobs: int, *, as_json: bool) -> None:
-    ensure_filter(app, context.repository.paths)
+    ensure_set_up(app, context.repository.paths)
     with context.staging.locked("add"):
         plan = wanted.plan(context, app.cwd, False)
         with app.console.progress("add", plan.bytes_to_read) as progress:
@@ -121,6 +122,13 @@ def _add(app: App, context: AddContext, wanted: _Wanted, jobs: int, *, as_json: 
         app.console.out_json(_facts(summary))
     else:
         app.console.say(_words(summary))
+        _say_kept(app, summary.kept)
+
+
+def _say_kept(app: App, kept: int) -> None:
+    if kept:
+        files = format_count(kept, "file")
+        app.console.say(f"passed over {files} that git keeps itself: name them to track them")
 
 
 def _show_plan(app: App, plan: AddPlan, *, as_json: bool) -> bool:
@@ -135,6 +143,7 @@ def _show_plan(app: App, plan: AddPlan, *, as_json: bool) -> bool:
         ("remove", plan.gone),
         ("take away the pointer", plan.elsewhere.standing if plan.elsewhere else ()),
         ("pass over", plan.ignored.shown()),
+        ("leave to git", plan.kept),
     ):
         for name in sorted(names):
             app.console.out(f"would {verb} {escape_name(name)}")
@@ -169,6 +178,7 @@ def _facts(summary: AddSummary) -> dict[str, object]:
         "removed": summary.removed,
         "read_bytes": summary.read_bytes,
         "staged_bytes": summary.staged_bytes,
+        "kept_by_git": summary.kept,
     }
 
 
@@ -181,6 +191,7 @@ def _plan_facts(plan: AddPlan, refused: Sequence[StoreError]) -> dict[str, objec
         "remove": _names(plan.gone),
         "pointers_to_take_away": _names(plan.elsewhere.standing if plan.elsewhere else ()),
         "ignored": _names(plan.ignored.shown()),
+        "kept_by_git": _names(plan.kept),
         "refused": [str(error) for error in refused],
         "bytes_to_read": plan.bytes_to_read,
     }

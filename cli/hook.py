@@ -1,12 +1,12 @@
 """`revfs hook pre-push`: what git runs before it pushes refs."""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 
 import click
 
-from cli.console import App
+from cli.console import App, format_count
 from cli.push import push_commits, push_words
 from cli.settings import load_settings
 from cli.stores import store_settings
@@ -15,7 +15,9 @@ from store.directories import TRACKED_KINDS
 from store.errors import ConfigError, RevisionNotFound, StoreError, leaves_of
 from store.git import Commit, GitRepository
 from store.ids import GitId
+from store.kept_by_git import load_unmarked
 from store.local_store import LocalStore
+from store.shown_names import escape_name
 
 
 @click.group("hook", hidden=True)
@@ -62,9 +64,25 @@ def pre_push(app: App, arguments: tuple[str, ...]) -> None:
                 f"{causes[0]} (git push stops here, since the data goes first; git push "
                 "--no-verify leaves it behind)"
             ) from error
+        _warn_of_unmarked(app, local, commits)
     # On stderr, as all that git push says.
     if not app.console.quiet:
         app.console.trace(f"revfs: {push_words(summary, settings.remote.url)}")
+
+
+def _warn_of_unmarked(app: App, local: LocalStore, commits: Sequence[Commit]) -> None:
+    """A folder that was renamed takes its rule not along."""
+    repository = local.repository
+    # What the rules of the work tree say holds for what is checked out in it.
+    if not commits or commits[-1].commit != repository.resolve("HEAD").commit:
+        return
+    unmarked = load_unmarked(repository, local.directories, [commits[-1].tree])
+    if unmarked:
+        files = format_count(len(unmarked), "data file")
+        app.console.warn(
+            f"{files} ({escape_name(unmarked[0])}) no rule in .gitattributes marks: at its next "
+            "change git would take the data itself; revfs add the folder where it is now"
+        )
 
 
 def _pushed_tips(lines: str) -> list[str]:

@@ -5,6 +5,7 @@ from uuid import uuid4
 import click
 
 from cli.console import App
+from cli.git_set_up import set_hook_up
 from cli.own_command import own_command
 from cli.settings import repository_of
 from store.config import load_config
@@ -12,7 +13,7 @@ from store.config_files import COMMITTED_FILE, write_settings
 from store.config_keys import REPOSITORY_ID, Level
 from store.errors import ConfigError
 from store.git_command import RepositoryPaths
-from store.git_setup import HookState, advice, look_at_hook, set_filter_up, write_hook
+from store.git_setup import set_filter_up
 
 
 @click.command("init")
@@ -42,7 +43,7 @@ def command(app: App, hooks: bool, no_hooks: bool) -> None:
     if set_filter_up(paths, words):
         app.console.say("git's filter for tracked files is set up in this clone")
     if not no_hooks:
-        _set_hook_up(app, paths, words, may_change=hooks)
+        set_hook_up(paths, words, app.console.say, may_change=hooks)
 
 
 def _give_id(app: App, paths: RepositoryPaths) -> None:
@@ -59,18 +60,3 @@ def _give_id(app: App, paths: RepositoryPaths) -> None:
     fresh = str(uuid4())
     write_settings(paths, app.environment, Level.COMMITTED, {REPOSITORY_ID: fresh})
     app.console.say(f"repository id {fresh}: written to {COMMITTED_FILE} and staged; commit it")
-
-
-def _set_hook_up(app: App, paths: RepositoryPaths, words: list[str], *, may_change: bool) -> None:
-    hook = look_at_hook(paths)
-    if hook.state is HookState.OURS:
-        return
-    if may_change or (hook.state is HookState.MISSING and not hook.shared):
-        write_hook(hook, words)
-        app.console.say(f"git push sends data first: {hook.path}")
-        return
-    place = "a folder of hooks that is not this repository's" if hook.shared else "left as it is"
-    app.console.say(
-        f"the hook {hook.path} ({place}) does not send data yet: revfs init --hooks adds it, or "
-        f"{advice(words)}"
-    )

@@ -13,7 +13,7 @@ import click
 from cli.child_mount import mounted
 from cli.completing import Items, complete_revision, plain_items, repository_around
 from cli.console import App
-from cli.own_command import ensure_filter
+from cli.git_set_up import ensure_set_up
 from cli.settings import Settings, load_settings
 from cli.stores import jobs, require_initialised, store_settings
 from store.add import AddContext, plan_add
@@ -202,7 +202,7 @@ class _Session:
     def add(self, paths: Sequence[bytes]) -> None:
         """What `revfs add` does; waits for another that is at work, since the command may have
         taken hours."""
-        ensure_filter(self.app, self.settings.paths)
+        ensure_set_up(self.app, self.settings.paths)
         with LocalStore(store_settings(self.settings), to_write=True) as local:
             while True:
                 try:

@@ -43,10 +43,11 @@ def command(app: App, as_json: bool) -> None:
             return commit.commit in pushed
 
         status = read_status(local, is_pushed)
+        has_asked = bool(pushed) or settings.remote is None
     if as_json:
         app.console.out_json(_as_json(status))
     else:
-        _show(app, status)
+        _show(app, status, has_asked)
 
 
 def _load_pushed(settings: Settings, local: LocalStore) -> set[str]:
@@ -56,7 +57,7 @@ def _load_pushed(settings: Settings, local: LocalStore) -> set[str]:
     return set(local.index.load_pushed_commits(store, repository_id))
 
 
-def _show(app: App, status: Status) -> None:
+def _show(app: App, status: Status, has_asked: bool) -> None:
     app.console.out(_place(status))
     changes = status.changes
     _show_changes(app, "Staged for the next commit:", changes.staged)
@@ -70,7 +71,7 @@ def _show(app: App, status: Status) -> None:
         files, size = _words(status.unwritten.items, status.unwritten.size_bytes)
         app.console.out(f"\nNot checked out: {files}, {size}; revfs checkout or pull writes them")
     app.console.out("")
-    for line in _counts(status):
+    for line in _counts(status, has_asked):
         app.console.out(line)
 
 
@@ -81,7 +82,8 @@ def _place(status: Status) -> str:
     )
 
 
-def _counts(status: Status) -> list[str]:
+def _counts(status: Status, has_asked: bool) -> list[str]:
+    doubt = "" if has_asked else ", as far as this clone knows: it has asked no remote yet"
     staged, unpushed, cached = status.staged_packs, status.unpushed_files, status.cached_packs
     head, here = status.head_files, status.here_files
     packs = format_count(staged.items, "pack")
@@ -92,7 +94,7 @@ def _counts(status: Status) -> list[str]:
     in_all = f"{format_count(cached.items, 'pack')}, {format_bytes(cached.size_bytes)}"
     return [
         f"staged    {packs}, {format_bytes(staged.size_bytes)}",
-        f"unpushed  {commits}; {files} of them staged, {format_bytes(unpushed.size_bytes)}",
+        f"unpushed  {commits}; {files} of them staged, {format_bytes(unpushed.size_bytes)}{doubt}",
         f"here      {of_head}, {of_size}",
         f"cached    {in_all}",
     ]

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from cli.console import App
-from cli.own_command import ensure_filter
+from cli.git_set_up import ensure_set_up
 from cli.settings import Settings, load_settings
 from cli.stores import store_settings
 from store.errors import ConfigError, StoreError
@@ -37,7 +37,7 @@ def open_work_tree(
     if top is None:
         raise ConfigError("a bare repository has no work tree; revfs export writes files elsewhere")
     arguments = resolve_arguments(top, app.cwd, paths)
-    ensure_filter(app, settings.paths)
+    ensure_set_up(app, settings.paths)
     chosen = settings if network else _without_strangers(settings)
     with LocalStore(store_settings(chosen), to_write=True) as local:
         yield WorkTree(top, local, arguments)

@@ -20,6 +20,7 @@ from store.file_staging import FileStager, require_known_pointer
 from store.git import GitRepository, blob_id
 from store.git_index import IndexChange, IndexedBlob, mode_of
 from store.ignore_rules import NOTHING_IGNORED, Ignored, load_ignored, load_refusals
+from store.kept_by_git import load_kept_by_git
 from store.local_store import LocalStore
 from store.pieces import IsKnown
 from store.pointer import MAX_POINTER_BYTES, Pointer, parse_pointer
@@ -77,13 +78,15 @@ class AddContext:
 
 @dataclass(frozen=True, slots=True)
 class AddSummary:
-    """What was done: counts of files, and bytes read and newly staged (as stored)."""
+    """What was done: counts of files (`kept` by git itself and passed over), and bytes read and
+    newly staged (as stored)."""
 
     added: int
     unchanged: int
     removed: int
     read_bytes: int
     staged_bytes: int
+    kept: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +123,8 @@ class AddPlan:
     index: StartingIndex
     ignored: Ignored = NOTHING_IGNORED
     refused: tuple[StoreError, ...] = ()
+    # Files of git's own that were passed over.
+    kept: tuple[bytes, ...] = ()
     # None where the files stand in the work tree.
     elsewhere: Elsewhere | None = None
 
@@ -157,6 +162,7 @@ class AddPlan:
             removed=len(self.gone),
             read_bytes=self.bytes_to_read,
             staged_bytes=stager.staged_bytes,
+            kept=len(self.kept),
         )
 
     def _write(self, read: Sequence[tuple[FoundFile, bytes]]) -> None:
@@ -233,11 +239,12 @@ def plan_add(
         ignored = load_ignored(context.repository.paths, [a.path for a in arguments])
         arguments = _without_ignored(context, arguments, ignored, refuse)
     found = {file.path: file for a in arguments for file in walk(a, ignored, refuse)}
+    kept = set() if force else _kept_by_git(context, arguments, found, index)
     gone = _gone_paths(context, arguments, index.entries)
     for argument in arguments:
         if argument.status is None and not any(_is_below(path, argument.path) for path in gone):
             refuse(PathNotFound(f"{escape_name(argument.path)} is not there"))
-    files = [found[path] for path in sorted(found)]
+    files = [found[path] for path in sorted(found.keys() - kept)]
     return AddPlan(
         context=context,
         files=sort_files(context, files),
@@ -246,7 +253,23 @@ def plan_add(
         index=index,
         ignored=ignored,
         refused=tuple(refused),
+        kept=tuple(sorted(kept)),
     )
+
+
+def _kept_by_git(
+    context: AddContext,
+    arguments: Sequence[Argument],
+    found: Mapping[bytes, FoundFile],
+    index: StartingIndex,
+) -> set[bytes]:
+    """Files that git keeps itself and that nobody named: an add of everything, `.` at the top, is
+    not meant to make data of the code beside it."""
+    if not any(argument.path == b"" for argument in arguments):
+        return set()
+    named = [argument.path for argument in arguments if argument.path]
+    unnamed = [p for p in found if not any(_is_below(p, name) for name in named)]
+    return load_kept_by_git(context.repository, unnamed, index.entries)
 
 
 def _resolve(context: AddContext, cwd: Path, paths: Sequence[Path]) -> list[Argument]:

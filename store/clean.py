@@ -5,6 +5,7 @@ with this process: it is saved before each answer (`PackSink.save`), and made to
 or hangs up, for which git waits.
 """
 
+import logging
 import os
 from collections import deque
 from collections.abc import Iterable, Iterator
@@ -18,8 +19,11 @@ from store.local_store import LocalStore
 from store.pack_sink import PackSink
 from store.packs import PackKind
 from store.pieces import Piece, prepare_piece, stage_pointer
-from store.pointer import MAX_POINTER_BYTES, parse_pointer
+from store.pointer import MAX_POINTER_BYTES, begins_like_pointer, parse_pointer
+from store.shown_names import escape_name
 from store.tracked_patterns import UNTRACKED_NAMES
+
+log = logging.getLogger(__name__)
 
 _BYTES_UNDER_WAY = 64 << 20
 
@@ -52,6 +56,12 @@ class Cleaner:
         second = next(raw_chunks, None)
         if second is None and self._is_kept_as_it_is(first):
             return first
+        if begins_like_pointer(first):
+            log.warning(
+                "%s begins like a pointer but is none, and is taken for the data itself: if a "
+                "pointer was edited, git restore brings it back, and revfs pull its data",
+                escape_name(path),
+            )
         chunks = []
         for piece in self._pieces(first, second, raw_chunks):
             chunks.append((piece.chunk, piece.raw_length))

@@ -14,6 +14,8 @@ MAX_POINTER_BYTES = 200
 MAX_FILE_BYTES = 2**53
 """Sizes above this are not exact in a double, and JSON readers keep numbers in doubles."""
 
+# A file that is really about pointers is longer, or begins with other words.
+_MOST_EDITED_BYTES = 4096
 # No sign, no leading zero, at most the 16 digits of MAX_FILE_BYTES; `chunks 1` is never written.
 _SPELLING = re.compile(
     rb"revfs 1\n"
@@ -60,6 +62,12 @@ def parse_pointer(blob: bytes) -> Pointer | None:
     if chunks_text == b"1" or not _is_possible(size, chunks):
         return None
     return Pointer(ChunkId(bytes.fromhex(content.decode("ascii"))), size, chunks)
+
+
+def begins_like_pointer(content: bytes) -> bool:
+    """Whether a file that is no pointer begins as one does: most often a pointer text that somebody
+    has edited, thinking that it was the file."""
+    return content.startswith(b"revfs 1\nblake3 ") and len(content) <= _MOST_EDITED_BYTES
 
 
 def _is_possible(size: int, chunks: int) -> bool:

@@ -303,7 +303,8 @@ def _require_source(context: PushContext, chunk: ChunkId, wanted: Wanted) -> Non
     if not any(source.can_read(chunk) for source in context.sources):
         raise LostChunk(
             f"the data of {wanted} is not staged, not cached and not in {context.remote.url} "
-            f"(chunk {chunk.hex()}); revfs add it again where the file still is",
+            f"(chunk {chunk.hex()}); revfs push where it was added, or revfs add it again where "
+            "the file still is",
             chunk,
         )
 

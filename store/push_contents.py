@@ -131,7 +131,7 @@ class TreeContents:
                 errors.append(error)
         raise LostChunk(
             f"the chunk list of {where} is not to be had: {errors[0]}; "
-            "revfs add it again where the file still is",
+            "revfs push where it was added, or revfs add it again where the file still is",
             pointer.content,
         ) from errors[0]
 

@@ -15,7 +15,7 @@ from typing import NamedTuple
 from store.chunking import ChunkingParameters, read_chunks
 from store.errors import PathNotFound, PathRefused
 from store.pieces import IsKnown, Piece, prepare_piece
-from store.pointer import parse_pointer
+from store.pointer import begins_like_pointer, parse_pointer
 from store.shown_names import escape_name
 from store.stat_cache import same_file_state, wait_until_settled
 from store.walk import FoundFile
@@ -95,6 +95,11 @@ class FileReader:
             if not content or parse_pointer(content) is not None:
                 events.append(FileEnd(found, content))
                 continue
+            if begins_like_pointer(content):
+                raise PathRefused(
+                    f"{escape_name(file.path)} begins like a pointer but is none: if a pointer was "
+                    "edited, git restore brings it back, and revfs pull its data"
+                )
             chunks = [content]
             if len(content) > self._parameters.least_bytes:
                 chunks = list(read_chunks(BytesIO(content), self._parameters))

@@ -154,7 +154,8 @@ def _check_hook(paths: RepositoryPaths, config: Config) -> Finding:
     if hook.state is HookState.MISSING:
         return problem(
             "pre-push hook",
-            f"{hook.path} is not there, so `git push` sends no data: run `revfs init`, or "
+            f"{hook.path} is not there, so `git push` sends no data: run `revfs init"
+            f"{' --hooks' if hook.shared else ''}`, or "
             "`revfs push` before each `git push`",
         )
     if hook.state is not HookState.OURS:

@@ -3,6 +3,7 @@
 import errno
 import os
 import re
+import shlex
 import subprocess
 from pathlib import Path
 from typing import NamedTuple
@@ -99,7 +100,11 @@ def prepare(mountpoint: Path, paths: RepositoryPaths, cache_directory: Path) -> 
             raise PathRefused(f"{place} is mounted already; revfs unmount it first")
         detach(place)
     if not place.is_dir():
-        what = "is not a folder" if place.exists() else f"does not exist; mkdir -p {place} makes it"
+        what = (
+            "is not a folder"
+            if place.exists()
+            else f"does not exist; mkdir -p {shlex.quote(str(place))} makes it"
+        )
         raise PathRefused(f"the mountpoint {place} {what}")
     for forbidden in (paths.git_dir, paths.common_dir, cache_directory):
         if place.is_relative_to(Path(os.path.realpath(forbidden))):

@@ -220,3 +220,33 @@ def test_an_add_that_is_killed_anywhere_leaves_nothing_that_the_next_one_minds(
         "large",
         "small",
     }
+
+
+def test_an_add_of_all_leaves_to_git_what_git_keeps_and_nobody_named(
+    repository: Repository, capsys: pytest.CaptureFixture[str]
+) -> None:
+    repository.write("code.py", b"print()")
+    repository.write("metrics.json", b"{}")
+    repository.git("add", "code.py", "metrics.json")
+    repository.write("data/one", b"one")
+    assert repository.revfs("add", ".") == ExitCode.DONE
+    said = capsys.readouterr().out
+    assert said.startswith("added 1 file ")
+    assert "passed over 2 files that git keeps itself: name them to track them" in said
+    repository.git("mv", "data", "moved")
+    assert repository.revfs("add", ".", "metrics.json") == ExitCode.DONE
+    assert "passed over 1 file " in capsys.readouterr().out
+    kept = {path: repository.git("show", f":{path}") for path in ("code.py", "metrics.json")}
+    assert kept["code.py"] == b"print()"
+    assert kept["metrics.json"].startswith(b"revfs 1")
+    assert b"/moved/**" in (repository.top / ".gitattributes").read_bytes()
+    assert repository.revfs("-q", "add", "--force", ".") == ExitCode.DONE
+    assert repository.git("show", ":code.py").startswith(b"revfs 1")
+
+
+def test_a_pointer_that_was_edited_is_not_taken_for_data(
+    repository: Repository, capsys: pytest.CaptureFixture[str]
+) -> None:
+    repository.write("log.csv", b"revfs 1\nblake3 " + b"ab" * 32 + b"\nsize 12\nrow,1\n")
+    assert repository.revfs("add", "log.csv") == ExitCode.FAILED
+    assert "log.csv begins like a pointer but is none" in capsys.readouterr().err

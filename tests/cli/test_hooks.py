@@ -175,3 +175,31 @@ def test_a_hook_whose_revfs_is_gone_says_so(repository: Clone) -> None:
     completed = repository.run("git", "push", "origin", "main", ok=False)
     assert "install revfs" in completed.stderr
     assert pushed(repository) == ""
+
+
+def test_a_clone_that_nobody_set_up_is_set_up_before_it_gets_data(
+    repository: Clone, tmp_path: Path
+) -> None:
+    repository.git("push", "origin", "main")
+    clone = Clone(tmp_path / "clone", tmp_path / "clone-home")
+    subprocess.run(
+        ["git", "clone", "--quiet", tmp_path / "origin.git", tmp_path / "clone"], check=True
+    )
+    said = clone.run(REVFS, "pull").stderr
+    assert "git's filter for tracked files is set up" in said
+    assert "git push sends data first" in said
+    (clone.top / "data/first").write_bytes(b"changed by a colleague")
+    clone.git("commit", "--quiet", "-a", "-m", "theirs")
+    assert "revfs: pushed 1 commit" in clone.run("git", "push", "origin", "main").stderr
+    assert manifests(repository) == 2
+    assert clone.run(REVFS, "pull").stderr == ""
+
+
+def test_a_folder_that_was_renamed_without_its_rule_is_told_of(repository: Clone) -> None:
+    repository.git("mv", "data", "images")
+    repository.git("commit", "--quiet", "-m", "renamed")
+    said = repository.run("git", "push", "origin", "main").stderr
+    assert "1 data file (images/first) no rule in .gitattributes marks" in said
+    repository.revfs("add", "images")
+    repository.git("commit", "--quiet", "-m", "marked")
+    assert "no rule" not in repository.run("git", "push", "origin", "main").stderr

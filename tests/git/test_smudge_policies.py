@@ -103,3 +103,12 @@ def test_what_git_add_saw_is_here_for_a_stash_even_if_only_the_remote_had_it(
     assert (clone.top / "data/00").read_bytes() == CONTENT["data/00"]
     assert (clone.top / "data/19").read_bytes() == CONTENT["data/19"]
     assert not list(clone.top.glob(".git/revfs/staged/*"))
+
+
+def test_a_pointer_that_was_edited_is_taken_for_data_with_a_warning(in_bucket: InBucket) -> None:
+    clone = in_bucket.clone
+    path = clone.top / "data/03"
+    path.write_bytes(path.read_bytes() + b"row,1\n")
+    said = clone.run("git", "add", "data").stderr
+    assert "data/03 begins like a pointer but is none" in said
+    assert "git restore" in said
