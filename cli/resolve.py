@@ -57,8 +57,8 @@ def _words(summary: ResolveSummary, side: Side) -> str:
         )
     if summary.left_to_git:
         words += (
-            f"; still in conflict, and for git checkout --{side.name.lower()} and git add to end: "
-            f"{format_count(summary.left_to_git, 'file')} that git keeps itself"
+            f"; still in conflict: {format_count(summary.left_to_git, 'file')} that git keeps itself, "
+            f"for git checkout --{side.name.lower()} and git add, or git rm, to end"
         )
     return words
 

@@ -120,7 +120,7 @@ def plan_resolve(
         if not paths:
             raise PathRefused(f"{escape_name(argument.path) or '.'} is not in conflict")
         if not data:
-            raise PathRefused(_is_gits_own(argument, paths[0], side))
+            raise PathRefused(_is_gits_own(argument, conflicts[0], side))
         chosen |= data
         plain |= set(paths) - data.keys()
     return ResolvePlan(
@@ -145,20 +145,22 @@ def _conflict(local: LocalStore, path: bytes, stages: dict[int, IndexedBlob]) ->
 
 
 def _is_data(conflict: Conflict) -> bool:
-    """Whether a side has data, and none a thing that is no file."""
+    """Whether a side has data, and none a thing that is no file. Where both have nothing, as when
+    each gave the file another name, what they began with tells."""
     sides = [conflict.versions[side] for side in Side if side in conflict.versions]
+    sides = sides or list(conflict.versions.values())
     return any(version.pointer is not None for version in sides) and all(
         version.indexed.mode in FILE_MODES for version in sides
     )
 
 
-def _is_gits_own(argument: Argument, path: bytes, side: Side) -> str:
+def _is_gits_own(argument: Argument, conflict: Conflict, side: Side) -> str:
     shown = escape_name(argument.path) or "."
-    name = escape_name(path)
-    return (
-        f"{shown} is in conflict, but not over data: git checkout --{side.name.lower()} {name} and "
-        f"git add {name} end it"
-    )
+    name = escape_name(conflict.path)
+    end = f"git checkout --{side.name.lower()} {name} and git add {name} end it"
+    if side not in conflict.versions:
+        end = f"git rm {name} ends it"
+    return f"{shown} is in conflict, but not over data: {end}"
 
 
 class _Resolving:

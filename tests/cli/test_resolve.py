@@ -160,6 +160,40 @@ def test_a_conflict_over_a_file_of_git_is_left_to_git(
     assert repository.status() == [b"AA README"]
 
 
+@pytest.mark.parametrize(("side", "name"), [("--ours", "data/ours"), ("--theirs", "data/theirs")])
+def test_a_file_that_both_sides_renamed_ends_with_the_name_of_one(
+    tmp_path: Path, side: str, name: str
+) -> None:
+    repository = make_repository(tmp_path / "repository")
+    save(repository, "base", {b"data/large": BASE[b"data/large"]})
+    repository.git("branch", "other")
+    save(repository, "ours", {b"data/ours": BASE[b"data/large"], b"data/large": None})
+    repository.git("checkout", "--quiet", "other")
+    save(repository, "theirs", {b"data/theirs": BASE[b"data/large"], b"data/large": None})
+    repository.git("checkout", "--quiet", "main")
+    with pytest.raises(GitError):
+        repository.git("merge", "other")
+    assert len(repository.status()) == 3
+    assert repository.revfs("-q", "resolve", side, "data") == ExitCode.DONE
+    assert repository.git("ls-files", "--stage", "data").decode().split("\t")[1:] == [f"{name}\n"]
+    assert repository.git("ls-files", "--unmerged") == b""
+    assert [f"data/{found}" for found in os.listdir(repository.top / "data")] == [name]
+
+
+@pytest.mark.parametrize(
+    ("side", "end"), [("--ours", "git checkout --ours"), ("--theirs", "git rm README ends it")]
+)
+def test_a_side_that_git_has_nothing_of_is_ended_with_git_rm(
+    repository: Repository, capsys: pytest.CaptureFixture[str], side: str, end: str
+) -> None:
+    blob = repository.write_blob(b"ours")
+    stages = b"100644 %b 2\tREADME\n" % blob.encode()
+    repository.git("update-index", "--index-info", stdin=stages)
+    capsys.readouterr()
+    assert repository.revfs("resolve", side, "README") == ExitCode.FAILED
+    assert end in capsys.readouterr().err
+
+
 def test_one_side_must_be_said(repository: Repository) -> None:
     assert repository.revfs("resolve", "data") == ExitCode.USAGE
     assert repository.revfs("resolve", "--ours", "--theirs", "data") == ExitCode.USAGE
