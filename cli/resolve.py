@@ -56,9 +56,10 @@ def _words(summary: ResolveSummary, side: Side) -> str:
             "pull fetches it"
         )
     if summary.left_to_git:
+        files = format_count(summary.left_to_git, "file")
         words += (
-            f"; still in conflict: {format_count(summary.left_to_git, 'file')} that git keeps itself, "
-            f"for git checkout --{side.name.lower()} and git add, or git rm, to end"
+            f"; still in conflict: {files} that git keeps itself, for git checkout "
+            f"--{side.name.lower()} and git add, or git rm, to end"
         )
     return words
 
