@@ -133,7 +133,9 @@ def default_mountpoint(paths: RepositoryPaths, revision: str) -> Path:
     if not is_mounted(place):
         place.mkdir(parents=True, exist_ok=True)
     # This folder alone: what else lies in mnt/ is the user's, for git to see.
-    _exclude(paths, f"/mnt/{name}/")
+    # As it stands: a revision like `HEAD^{/v[12]}` is no pattern of gitignore(5).
+    literal = re.sub(r"([][*?\\ ])", r"\\\1", name)
+    _exclude(paths, f"/mnt/{literal}/")
     return place
 
 

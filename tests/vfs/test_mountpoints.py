@@ -107,6 +107,15 @@ def test_the_default_mountpoint_is_kept_out_of_git_whatever_was_excluded_before(
     assert exclude.read_bytes() == b"/mnt/v1/\n"
 
 
+@pytest.mark.parametrize("revision", ["HEAD^{v[12]}", "main@{1 day ago}", "v?*", "back\\slash"])
+def test_the_default_mountpoint_of_an_odd_name_is_kept_out_of_git_too(
+    paths: RepositoryPaths, revision: str
+) -> None:
+    (default_mountpoint(paths, revision) / "shown").touch()
+    command = ["git", "status", "--porcelain"]
+    assert subprocess.check_output(command, cwd=top_of(paths)) == b""
+
+
 def test_removing_a_default_mountpoint_removes_what_is_empty_and_ours(
     paths: RepositoryPaths, tmp_path: Path
 ) -> None:
