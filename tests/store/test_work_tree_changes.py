@@ -1,13 +1,15 @@
 """What is staged and modified among tracked files, against what git itself says."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from store.directories import Entry, Kind
 from store.local_store import LocalStore
 from store.status import Count, Status, read_status
-from store.work_tree_changes import Difference, FileChange, parse_git_status
+from store.work_tree_changes import Difference, FileChange, is_pointer_text, parse_git_status
 from tests.fakes.repositories import (
     Repository,
     add,
@@ -194,3 +196,15 @@ def test_records_of_every_kind_are_read_with_the_names_as_they_are() -> None:
     assert found[0].blobs == (b"\x11" * 20, b"\x22" * 20)
     assert found[2].blobs == (b"\x22" * 20, None)
     assert found[3].blobs == (None, b"\x22" * 20)
+
+
+@pytest.mark.parametrize(("size", "chunks"), [(1, 1), (10, 1), (999, 2), (10**9, 1234)])
+def test_a_file_as_long_as_its_pointer_is_one_whatever_the_numbers_in_it(
+    tmp_path: Path, size: int, chunks: int
+) -> None:
+    entry = Entry(b"file", Kind.TRACKED, size, chunks, bytes(32))
+    text_bytes = len(entry.pointer.to_bytes())
+    # Known sizes: the file itself is not looked at, nor there.
+    place = os.fsencode(tmp_path / "file")
+    known = range(text_bytes - 1, text_bytes + 2)
+    assert [is_pointer_text(place, entry, found) for found in known] == [False, True, False]
