@@ -14,6 +14,7 @@ _EXTENDED_FLAGS = struct.Struct(">H")
 _EXTENDED = 1 << 14
 _SKIP_WORKTREE = 1 << 14
 _STAGE = 3 << 12
+_SPECIAL = _STAGE | _EXTENDED
 _LONGEST_NAME = 0xFFF
 # Version 4 cuts names that begin alike.
 _VERSIONS = (2, 3)
@@ -44,15 +45,16 @@ def _parse(raw: bytes, least: int, most: int) -> dict[bytes, int] | None:
         if length == _LONGEST_NAME:
             length = raw.index(b"\0", name + length) - name
         is_wanted = least <= size <= most or not size
-        if is_wanted and not flags & _STAGE and not _is_skipped(raw, start, flags):
+        if is_wanted and (not flags & _SPECIAL or _is_in_work_tree(raw, start, flags)):
             found[raw[name : name + length]] = size
         # Padded with 1 to 8 NUL bytes, to a multiple of 8.
         start += (name - start + length + 8) & ~7
     return found
 
 
-def _is_skipped(raw: bytes, start: int, flags: int) -> bool:
-    if not flags & _EXTENDED:
+def _is_in_work_tree(raw: bytes, start: int, flags: int) -> bool:
+    """Of an entry in conflict, or one with more flags."""
+    if flags & _STAGE:
         return False
     (more,) = _EXTENDED_FLAGS.unpack_from(raw, start + _ENTRY.size)
-    return bool(more & _SKIP_WORKTREE)
+    return not more & _SKIP_WORKTREE
