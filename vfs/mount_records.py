@@ -149,8 +149,10 @@ class MountRecords:
         with self._path(mountpoint).with_suffix(".lock").open("w") as lock:
             if not try_lock(lock):
                 raise Busy(f"another revfs is mounting on {mountpoint} just now")
-            yield partial(flock, lock, LOCK_UN)
-            flock(lock, LOCK_UN)
+            try:
+                yield partial(flock, lock, LOCK_UN)
+            finally:
+                flock(lock, LOCK_UN)
 
     def _placed(self) -> list[tuple[MountRecord, Path | None]]:
         """Every record with the place of its mount."""

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from store.errors import StoreError
+from store.errors import Busy, StoreError
 from vfs.mount_records import MountRecord, MountRecords, mount_id, process_start, unmount
 
 
@@ -51,6 +51,25 @@ def test_a_record_is_read_as_it_was_written(records: MountRecords, tmp_path: Pat
         records.write(record)
         assert records.load(tmp_path / name) == record
         assert record.is_alive()
+
+
+def test_a_mount_that_failed_leaves_no_claim_though_a_process_it_forked_still_has_the_lock(
+    records: MountRecords, tmp_path: Path
+) -> None:
+    inherited = []
+    with pytest.raises(StoreError, match="no such revision"), records.claimed(tmp_path):
+        with pytest.raises(Busy), records.claimed(tmp_path):
+            pass
+        # What a fork has: another descriptor of the same open file.
+        for link in Path("/proc/self/fd").iterdir():
+            if link.is_symlink() and os.readlink(link).endswith(f"{mount_id(tmp_path)}.lock"):
+                inherited.append(os.dup(int(link.name)))
+        raise StoreError("no such revision")
+    assert inherited
+    with records.claimed(tmp_path):
+        pass
+    for descriptor in inherited:
+        os.close(descriptor)
 
 
 def test_records_are_listed_by_mountpoint_and_can_be_forgotten(
