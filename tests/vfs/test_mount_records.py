@@ -53,23 +53,31 @@ def test_a_record_is_read_as_it_was_written(records: MountRecords, tmp_path: Pat
         assert record.is_alive()
 
 
+def descriptor_of(name: str) -> int:
+    """The descriptor of this process that is open on a file of that name."""
+    for link in Path("/proc/self/fd").iterdir():
+        if link.is_symlink() and os.readlink(link).endswith(f"/{name}"):
+            return int(link.name)
+    raise AssertionError(f"{name} is not open")
+
+
 def test_a_mount_that_failed_leaves_no_claim_though_a_process_it_forked_still_has_the_lock(
     records: MountRecords, tmp_path: Path
 ) -> None:
-    inherited = []
-    with pytest.raises(StoreError, match="no such revision"), records.claimed(tmp_path):
-        with pytest.raises(Busy), records.claimed(tmp_path):
-            pass
-        # What a fork has: another descriptor of the same open file.
-        for link in Path("/proc/self/fd").iterdir():
-            if link.is_symlink() and os.readlink(link).endswith(f"{mount_id(tmp_path)}.lock"):
-                inherited.append(os.dup(int(link.name)))
-        raise StoreError("no such revision")
-    assert inherited
+    inherited: list[int] = []
+
+    def fail_while_claimed() -> None:
+        with records.claimed(tmp_path):
+            with pytest.raises(Busy), records.claimed(tmp_path):
+                pass
+            # What a fork has: another descriptor of the same open file.
+            inherited.append(os.dup(descriptor_of(f"{mount_id(tmp_path)}.lock")))
+            raise StoreError("no such revision")
+
+    with pytest.raises(StoreError, match="no such revision"):
+        fail_while_claimed()
     with records.claimed(tmp_path):
-        pass
-    for descriptor in inherited:
-        os.close(descriptor)
+        os.close(inherited[0])
 
 
 def test_records_are_listed_by_mountpoint_and_can_be_forgotten(
