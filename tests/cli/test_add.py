@@ -199,7 +199,7 @@ def test_an_add_that_is_killed_anywhere_leaves_nothing_that_the_next_one_minds(
         )
         try:
             # Less than an add of this takes, which has to import it all and then read it.
-            time.sleep(chance.uniform(0.1, 0.5))
+            time.sleep(chance.uniform(0.05, 0.4))
         finally:
             process.send_signal(signal.SIGKILL)
             killed += process.wait() == -signal.SIGKILL

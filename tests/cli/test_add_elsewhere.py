@@ -47,6 +47,7 @@ def test_paths_are_from_where_one_stands_and_what_was_done_is_said(
         "removed": 0,
         "read_bytes": 0,
         "staged_bytes": 0,
+        "kept_by_git": 0,
     }
 
 
@@ -143,7 +144,7 @@ def test_a_kill_at_any_moment_leaves_nothing_that_the_next_run_minds(
             command, cwd=clone.top, env=environment_with(), stdout=subprocess.DEVNULL
         )
         try:
-            time.sleep(chance.uniform(0.2, 0.6))
+            time.sleep(chance.uniform(0.05, 0.4))
         finally:
             process.send_signal(signal.SIGKILL)
             killed += process.wait() == -signal.SIGKILL

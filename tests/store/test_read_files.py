@@ -100,7 +100,7 @@ def test_known_chunks_are_named_without_their_bytes(tmp_path: Path) -> None:
 
 def test_what_git_keeps_itself_comes_with_its_content(tmp_path: Path) -> None:
     pointer = Pointer(chunk_id(b"x"), 1).to_bytes()
-    files = write(tmp_path, empty=b"", pointer=pointer, almost=pointer + b"\n")
+    files = write(tmp_path, empty=b"", pointer=pointer, almost=b"\n" + pointer)
     events = list(read(tmp_path, files))
     ends = {event.file.path: event.content for event in events if isinstance(event, FileEnd)}
     assert ends == {b"empty": b"", b"pointer": pointer, b"almost": b""}
