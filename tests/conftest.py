@@ -5,6 +5,7 @@ import functools
 import inspect
 import logging
 import os
+import signal
 import sys
 from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
@@ -21,7 +22,18 @@ from tests.fakes.s3_servers import ACCESS_KEY, SECRET_KEY, S3Server, serve_moto,
 OWN_LOGGERS = {"store", "vfs", "cli", "revfs"}
 
 
+# What a shell that started the tests in the background, or nohup, would have them ignore.
+_HANDLERS = {
+    signal.SIGINT: signal.default_int_handler,
+    signal.SIGTERM: signal.SIG_DFL,
+    signal.SIGHUP: signal.SIG_DFL,
+}
+
+
 def pytest_configure(config: pytest.Config) -> None:
+    for number, handler in _HANDLERS.items():
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, handler)
     config.addinivalue_line(
         "markers", "virtual_clock: run this async test on a clock that jumps ahead when idle"
     )

@@ -16,19 +16,6 @@ from store.errors import StoreError
 from store.interruptions import run_command
 from tests.fakes.processes import environment_with, python_command
 
-
-@pytest.fixture(autouse=True)
-def as_from_a_shell() -> Iterator[None]:
-    """No signal is ignored, as it would be below nohup."""
-    numbers = (signal.SIGTERM, signal.SIGHUP)
-    before = {number: signal.getsignal(number) for number in numbers}
-    for number in numbers:
-        signal.signal(number, signal.SIG_DFL)
-    yield
-    for number, handler in before.items():
-        signal.signal(number, handler)
-
-
 # A command that says that it runs, and counts the signals that it hears of for a moment.
 COUNTING = """
 import signal, sys, time
