@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import NamedTuple, TypeGuard
 
 from store import byte_ranges
+from store.directories import PACKED_VERSION
 from store.errors import MalformedObject
 from store.ids import (
     PACK_NAME_BYTES,
@@ -322,4 +323,5 @@ def _parse_span(value: bytes) -> PackSpan:
 
 
 def _checksum(tree: bytes, packed: bytes) -> bytes:
-    return hash_bytes(tree + packed)[:_CHECKSUM_BYTES]
+    # With the version in it: a row of another form is as good as none, to older programs too.
+    return hash_bytes(b"%b %d %b" % (tree, PACKED_VERSION, packed))[:_CHECKSUM_BYTES]

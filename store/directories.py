@@ -1,24 +1,26 @@
 """Directories of a revision: git's raw trees with their pointers parsed, in one compact form.
 
-A directory is a function of its tree id, so the packed form can be kept by tree id for ever:
+A directory is a function of its tree id, so the packed form can be kept by tree id for ever. It is
+column by column, in the byte order of the machine, which it never leaves:
 
-    u32 count, then per entry (51 bytes): u8 kind, u64 size in bytes, u32 chunks, u16 name length,
-    u32 zero, 32-byte id (content id, or git id and 12 zero bytes); then the names, back to back.
+    u32 count, then per entry and column: u8 kind, u64 size in bytes, u32 chunks, 32-byte id
+    (content id, or git id and 12 zero bytes); then the names, each with a NUL behind it.
 """
 
 import logging
+import re
 import struct
 from array import array
 from bisect import bisect_left
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from enum import IntEnum
-from itertools import accumulate, pairwise
+from operator import itemgetter
 from typing import NamedTuple, Protocol
 
 from store.chunk_list import MAX_CHUNKS_PER_FILE
 from store.errors import MalformedObject
 from store.ids import ChunkId, GitId
-from store.pointer import MAX_POINTER_BYTES, Pointer, parse_pointer
+from store.pointer import MAX_POINTER_BYTES, Pointer, parse_pointers
 
 log = logging.getLogger(__name__)
 
@@ -28,8 +30,18 @@ MAX_DEPTH = 256
 MAX_SYMLINK_BYTES = 4095
 GIT_ID_BYTES = 20
 
-_HEAD = struct.Struct("<I")
-_ENTRY = struct.Struct("<BQIHI32s")
+PACKED_VERSION = 2
+"""Another form has another number: what keeps packed directories must not mix them up."""
+
+_HEAD = struct.Struct("=I")
+_ID_BYTES = 32
+_COLUMN_BYTES = (1, 8, 4, _ID_BYTES)
+_PADDING = bytes(_ID_BYTES - GIT_ID_BYTES)
+# Octal mode, space, name, NUL, raw id.
+_TREE_ENTRY = re.compile(rb"([0-7]{1,7}) ([^\0]*)\0(.{20})", re.DOTALL)
+_TREE_ENTRY_BYTES = len(b" \0") + GIT_ID_BYTES
+# The first letters of names that are none, and of those that a disguise of ".git" can have.
+_SUSPECT_FIRST = frozenset((b"", b".", b"g", b"G", b"\xe2", b"\xef"))
 # Code points that HFS+ ignores inside a name, so that ".g<U+200C>it" opens ".git" there.
 _HFS_IGNORED = dict.fromkeys(
     [*range(0x200C, 0x2010), *range(0x202A, 0x202F), *range(0x206A, 0x2070), 0xFEFF]
@@ -52,6 +64,11 @@ class Kind(IntEnum):
 _KINDS = tuple(Kind)
 TRACKED_KINDS = frozenset((Kind.TRACKED, Kind.TRACKED_EXECUTABLE))
 EXECUTABLE_KINDS = frozenset((Kind.TRACKED_EXECUTABLE, Kind.PLAIN_EXECUTABLE))
+_KINDS_OF_MODES = {0o040000: Kind.FOLDER, 0o160000: Kind.SUBMODULE, 0o120000: Kind.SYMLINK}
+_TRACKED_AS = {
+    int(Kind.PLAIN): Kind.TRACKED,
+    int(Kind.PLAIN_EXECUTABLE): Kind.TRACKED_EXECUTABLE,
+}
 FOLDER_KINDS = frozenset((Kind.FOLDER, Kind.SUBMODULE))
 
 
@@ -136,9 +153,9 @@ class Directory:
 
     def pack(self) -> bytes:
         """The packed form."""
-        parts = [_HEAD.pack(len(self))]
-        parts += [_ENTRY.pack(e.kind, e.size, e.chunks, len(e.name), 0, e.raw_id) for e in self]
-        return b"".join(parts + self._names)
+        columns = (self._kinds, self._sizes.tobytes(), self._chunks.tobytes(), self._ids)
+        names = (part for name in self._names for part in (name, b"\0"))
+        return b"".join((_HEAD.pack(len(self)), *columns, *names))
 
     @staticmethod
     def from_entries(entries: list[Entry]) -> "Directory":
@@ -156,14 +173,13 @@ class Directory:
     def unpack(packed: bytes) -> "Directory":
         """The directory of a packed form that `pack` made."""
         (count,) = _HEAD.unpack_from(packed)
-        names_start = _HEAD.size + count * _ENTRY.size
-        if not count:
-            return EMPTY_DIRECTORY
-        rows = _ENTRY.iter_unpack(memoryview(packed)[_HEAD.size : names_start])
-        kinds, sizes, chunks, lengths, _, ids = zip(*rows, strict=True)
-        ends = accumulate(lengths, initial=names_start)
-        names = [packed[start:end] for start, end in pairwise(ends)]
-        return Directory(names, bytes(kinds), array("Q", sizes), array("I", chunks), b"".join(ids))
+        columns, start = [], _HEAD.size
+        for entry_bytes in _COLUMN_BYTES:
+            columns.append(packed[start : start + count * entry_bytes])
+            start += count * entry_bytes
+        kinds, sizes, chunks, ids = columns
+        names = packed[start:].split(b"\0")[:-1]
+        return Directory(names, kinds, array("Q", sizes), array("I", chunks), ids)
 
 
 EMPTY_DIRECTORY = Directory.from_entries([])
@@ -176,25 +192,24 @@ class BlobSource(Protocol):
         """The size of a blob in bytes, without its contents. Raises GitError."""
         ...
 
-    def load_blob(self, raw_id: bytes) -> bytes:
-        """The contents of a blob. Raises GitError."""
+    def load_small_blobs(self, raw_ids: Sequence[bytes], most_bytes: int) -> list[bytes | int]:
+        """Of each blob, in the order asked, its contents, or where it is larger than `most_bytes`
+        its size alone. Raises GitError."""
         ...
 
 
-def parse_tree(raw: bytes) -> Iterator[tuple[int, bytes, bytes]]:
-    """(mode, name, raw id) of each entry of a raw git tree: octal mode, space, name, NUL, 20 bytes
+TreeRow = tuple[bytes, bytes, bytes]
+"""One entry of a raw git tree: mode in octal digits, name, raw id."""
+
+
+def parse_tree(raw: bytes) -> list[TreeRow]:
+    """The entries of a raw git tree, in its order: mode in octal digits, space, name, NUL, 20 bytes
     of id. Raises MalformedObject."""
-    position = 0
-    while position < len(raw):
-        space = raw.find(b" ", position, position + 8)
-        end = raw.find(b"\0", space)
-        if space < 0 or end < 0 or end + 1 + GIT_ID_BYTES > len(raw):
-            raise MalformedObject("a git tree is cut short")
-        digits = raw[position:space]
-        if not digits or digits.strip(b"01234567"):
-            raise MalformedObject("a git tree has a malformed mode")
-        yield int(digits, 8), raw[space + 1 : end], raw[end + 1 : end + 1 + GIT_ID_BYTES]
-        position = end + 1 + GIT_ID_BYTES
+    rows: list[TreeRow] = _TREE_ENTRY.findall(raw)
+    # A match that does not begin where the one before ended leaves bytes out.
+    if sum(len(mode) + len(name) + _TREE_ENTRY_BYTES for mode, name, _ in rows) != len(raw):
+        raise MalformedObject("a git tree is malformed or cut short")
+    return rows
 
 
 def read_tree(
@@ -205,40 +220,74 @@ def read_tree(
     Entries with names that no checkout could have are dropped, with one warning for the tree; a
     blob that cannot be read fails the whole directory.
     """
-    entries: dict[bytes, Entry] = {}
-    refused: list[str] = []
-    for mode, name, raw_id in parse_tree(raw):
-        reason = refusal_of_name(name) or ("is there twice" if name in entries else None)
-        entry = None if reason else _entry(mode, name, raw_id, blobs)
-        if entry is None:
-            refused.append(f"{name!r} {reason or f'has the unknown mode {mode:o}'}")
+    rows = parse_tree(raw)
+    kinds = {mode: _kind_of_mode(int(mode, 8)) for mode in {row[0] for row in rows}}
+    if _are_suspect(rows, kinds):
+        rows = _without_refused(rows, kinds, warn)
+    # Git sorts a folder as if a separator followed its name.
+    rows.sort(key=itemgetter(1))
+    return _build(rows, bytearray(kinds[mode] or 0 for mode, _, _ in rows), blobs)
+
+
+def _build(rows: Sequence[TreeRow], kinds: bytearray, blobs: BlobSource) -> Directory:
+    """The directory of sorted rows of known kinds."""
+    ids = [raw_id + _PADDING for _, _, raw_id in rows]
+    sizes = array("Q", bytes(8 * len(rows)))
+    chunks = array("I", bytes(4 * len(rows)))
+    for number in (number for number, kind in enumerate(kinds) if kind == Kind.SYMLINK):
+        sizes[number] = blobs.load_blob_size(rows[number][2])
+    files = [number for number, kind in enumerate(kinds) if kind in _TRACKED_AS]
+    found = blobs.load_small_blobs([rows[number][2] for number in files], MAX_POINTER_BYTES)
+    pointers = iter(parse_pointers([blob for blob in found if isinstance(blob, bytes)]))
+    for number, blob in zip(files, found, strict=True):
+        pointer = None if isinstance(blob, int) else next(pointers)
+        # No list of more chunks fits in a chunk, so such a text was never written as a pointer.
+        if pointer is None or pointer[2] > MAX_CHUNKS_PER_FILE:
+            sizes[number] = blob if isinstance(blob, int) else len(blob)
         else:
-            entries[name] = entry
+            ids[number], sizes[number], chunks[number] = pointer
+            kinds[number] = _TRACKED_AS[kinds[number]]
+    return Directory([name for _, name, _ in rows], bytes(kinds), sizes, chunks, b"".join(ids))
+
+
+def _kind_of_mode(mode: int) -> Kind | None:
+    """What an entry of that mode is, be a file tracked or not; None if that is unknown."""
+    if mode >> 12 == 0o10:
+        return Kind.PLAIN_EXECUTABLE if mode & 0o100 else Kind.PLAIN
+    return _KINDS_OF_MODES.get(mode)
+
+
+def _are_suspect(rows: Sequence[TreeRow], kinds: Mapping[bytes, Kind | None]) -> bool:
+    """Whether any entry could have to be dropped; nearly always a few looks at all tell of none."""
+    names = [name for _, name, _ in rows]
+    joined = b"\0".join(names)
+    return (
+        None in kinds.values()
+        or len(set(names)) != len(names)
+        or max(map(len, names), default=0) > MAX_NAME_BYTES
+        or not _SUSPECT_FIRST.isdisjoint({name[:1] for name in names})
+        or b"/" in joined
+        or b"\\" in joined
+    )
+
+
+def _without_refused(
+    rows: Iterable[TreeRow], kinds: Mapping[bytes, Kind | None], warn: Callable[[str], None]
+) -> list[TreeRow]:
+    kept: dict[bytes, TreeRow] = {}
+    refused: list[str] = []
+    for mode, name, raw_id in rows:
+        reason = refusal_of_name(name) or ("is there twice" if name in kept else None)
+        if reason is None and kinds[mode] is None:
+            reason = f"has the unknown mode {int(mode, 8):o}"
+        if reason is None:
+            kept[name] = mode, name, raw_id
+        else:
+            refused.append(f"{name!r} {reason}")
     if refused:
         more = f" and {len(refused) - 1} more" if len(refused) > 1 else ""
         warn(f"left out of a directory: {refused[0]}{more}")
-    return Directory.from_entries(list(entries.values()))
-
-
-def _entry(mode: int, name: bytes, raw_id: bytes, blobs: BlobSource) -> Entry | None:
-    padded = raw_id + bytes(32 - GIT_ID_BYTES)
-    if mode == 0o040000:
-        return Entry(name, Kind.FOLDER, 0, 0, padded)
-    if mode == 0o160000:
-        return Entry(name, Kind.SUBMODULE, 0, 0, padded)
-    if mode == 0o120000:
-        size = blobs.load_blob_size(raw_id)
-        return Entry(name, Kind.SYMLINK, size, 0, padded)
-    if mode >> 12 != 0o10:
-        return None
-    executable = bool(mode & 0o100)
-    size = blobs.load_blob_size(raw_id)
-    pointer = parse_pointer(blobs.load_blob(raw_id)) if size <= MAX_POINTER_BYTES else None
-    # No list of more chunks fits in a chunk, so such a text was never written as a pointer.
-    if pointer is None or pointer.chunks > MAX_CHUNKS_PER_FILE:
-        return Entry(name, Kind.PLAIN_EXECUTABLE if executable else Kind.PLAIN, size, 0, padded)
-    kind = Kind.TRACKED_EXECUTABLE if executable else Kind.TRACKED
-    return Entry(name, kind, pointer.size, pointer.chunks, pointer.content)
+    return list(kept.values())
 
 
 def refusal_of_name(name: bytes) -> str | None:
@@ -255,7 +304,7 @@ def refusal_of_name(name: bytes) -> str | None:
 
 def _is_git_folder(name: bytes) -> bool:
     # Most names are told at a glance: no backslash, and no first letter that a disguise could have.
-    if b"\\" not in name and name[0:1] not in (b".", b"g", b"G", b"\xe2", b"\xef"):
+    if b"\\" not in name and name[:1] not in _SUSPECT_FIRST:
         return False
     text = name.decode("utf-8", "replace")
     if text.translate(_HFS_IGNORED).casefold() == ".git":

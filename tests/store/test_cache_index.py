@@ -6,7 +6,8 @@ import pytest
 
 from store import byte_ranges
 from store.cache_index import CacheIndex, PackUse, pack_place, parse_place
-from store.ids import ChunkId, GitId, chunk_id, new_pack_name
+from store.directories import PACKED_VERSION
+from store.ids import ChunkId, GitId, chunk_id, hash_bytes, new_pack_name
 from store.tables import Tables
 from tests.fakes.small_store import REPOSITORY, STORE, BuiltPack, build_pack
 
@@ -172,6 +173,20 @@ def test_any_flipped_bit_in_a_directory_row_makes_it_unknown(tmp_path: Path) -> 
     tables.put_many("directories", [(b"u" * 20, row)])
     assert index.load_directory(b"u" * 20) is None
     index.close()
+
+
+def test_a_directory_row_of_another_version_is_as_good_as_none(
+    index: CacheIndex, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    packed = b"a packed directory"
+    # As the first version wrote it.
+    checksum = hash_bytes(TREE + packed)[:16]
+    index._tables.put_many("directories", [(TREE, checksum + packed)])
+    assert index.load_directory(TREE) is None
+    index.keep_directories([(TREE, packed)])
+    assert index.load_directory(TREE) == packed
+    monkeypatch.setattr("store.cache_index.PACKED_VERSION", PACKED_VERSION + 1)
+    assert index.load_directory(TREE) is None
 
 
 def test_rows_of_a_wrong_length_say_nothing(index: CacheIndex) -> None:

@@ -1,10 +1,18 @@
+from random import Random
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from store.chunking import MAX_CHUNK_BYTES
 from store.ids import ChunkId, chunk_id
-from store.pointer import MAX_FILE_BYTES, MAX_POINTER_BYTES, Pointer, parse_pointer
+from store.pointer import (
+    MAX_FILE_BYTES,
+    MAX_POINTER_BYTES,
+    Pointer,
+    parse_pointer,
+    parse_pointers,
+)
 from tests.store.damage import every_damage, unhurried
 
 CONTENT = chunk_id(b"some content")
@@ -113,3 +121,54 @@ def test_numbers_at_the_limits_are_a_pointer(size: int, chunks: int) -> None:
 
 def test_a_blob_above_the_limit_is_not_even_looked_at() -> None:
     assert parse_pointer(ONE_CHUNK.ljust(MAX_POINTER_BYTES + 1, b"\n")) is None
+
+
+def parsed_one_by_one(blobs: list[bytes]) -> list[tuple[bytes, int, int] | None]:
+    found = map(parse_pointer, blobs)
+    return [p and (p.content, p.size, p.chunks) for p in found]
+
+
+@unhurried
+@given(st.lists(pointers(), max_size=5), st.randoms())
+def test_many_pointers_are_parsed_as_one_by_one(listed: list[Pointer], random: Random) -> None:
+    blobs = [pointer.to_bytes() for pointer in listed]
+    assert parse_pointers(blobs) == parsed_one_by_one(blobs) != [None]
+    blobs += [b"", b"an ordinary file", b"revfs 1\n", b"\0"]
+    random.shuffle(blobs)
+    assert parse_pointers(blobs) == parsed_one_by_one(blobs)
+
+
+@pytest.mark.parametrize("blob", [ONE_CHUNK, TWO_CHUNKS])
+def test_a_damaged_pointer_among_others_is_parsed_as_by_itself(blob: bytes) -> None:
+    for damaged in every_damage(blob):
+        blobs = [ONE_CHUNK, damaged, TWO_CHUNKS]
+        assert parse_pointers(blobs) == parsed_one_by_one(blobs)
+        assert parse_pointers([damaged]) == parsed_one_by_one([damaged])
+
+
+@pytest.mark.parametrize("between", [b"", b"\0", b"\n", b"\0\0"])
+def test_texts_that_are_pointers_only_when_joined_or_parted_are_files(between: bytes) -> None:
+    for cut in range(len(TWO_CHUNKS)):
+        parts = [TWO_CHUNKS[:cut] + between, TWO_CHUNKS[cut:], ONE_CHUNK + between + ONE_CHUNK]
+        for blobs in (parts, parts[:2], parts[2:], [*parts, ONE_CHUNK]):
+            assert parse_pointers(blobs) == parsed_one_by_one(blobs)
+
+
+@pytest.mark.parametrize(
+    "numbers",
+    [
+        b"size 0\n",
+        b"size 4194305\n",
+        b"size %d\n" % (MAX_FILE_BYTES + 1),
+        b"size 12\nchunks 13\n",
+        b"size 12\nchunks 1\n",
+        b"size 12\nchunks 02\n",
+        b"size 12\nchunks 0\n",
+        b"size 12\nchunks 12\n",
+        b"size 12345678901234567\n",
+    ],
+)
+def test_numbers_that_no_file_can_have_are_told_among_many(numbers: bytes) -> None:
+    odd = b"revfs 1\nblake3 " + HEX.encode() + b"\n" + numbers
+    for blobs in ([odd], [ONE_CHUNK, odd], [odd, TWO_CHUNKS, odd]):
+        assert parse_pointers(blobs) == parsed_one_by_one(blobs)
