@@ -19,6 +19,7 @@ import os
 import struct
 import uuid
 from collections.abc import Callable, Iterable, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple, TypeGuard
 
@@ -35,7 +36,7 @@ from store.ids import (
 )
 from store.packs import TABLE_ENTRY_BYTES, PackEntry, PackTable
 from store.remote_format import RemoteFormat, parse_remote_format
-from store.remote_index import IndexedPack
+from store.remote_index import IndexedPack, sorted_places
 from store.tables import Tables
 
 log = logging.getLogger(__name__)
@@ -116,18 +117,23 @@ class CacheIndex:
         keys = self._tables.scan_keys("indexes", prefix)
         return {key[len(prefix) :].hex() for key in keys}
 
-    def keep_index(self, store: str, index_hash: str, packs: Sequence[IndexedPack]) -> None:
-        """Take an index object in: chunks and pack tables first, the fact that it is here last."""
+    def keep_index(
+        self,
+        store: str,
+        index_hash: str,
+        packs: Sequence[IndexedPack],
+        places: Iterable[tuple[bytes, bytes]] | None = None,
+    ) -> None:
+        """Take an index object in: chunks and pack tables first, the fact that it is here last.
+
+        `places` are those of all its chunks, sorted, where the caller has them at less than the
+        cost of a sort, as `iterate_places` does.
+        """
         prefix = _store_prefix(store)
-        rows = [
-            (prefix + entry.chunk, pack_place(pack.name, entry))
-            for pack in packs
-            for entry in pack.table
-        ]
-        rows.sort()
-        self._tables.put_many("chunks", rows)
+        rows = sorted_places(packs) if places is None else places
+        self._tables.put_many("chunks", ((prefix + chunk, place) for chunk, place in rows))
         raw_hash = bytes.fromhex(index_hash)
-        tables = [(prefix + bytes.fromhex(pack.name), raw_hash + pack.table.raw) for pack in packs]
+        tables = ((prefix + bytes.fromhex(pack.name), raw_hash + pack.table.raw) for pack in packs)
         self._tables.put_many("packs", tables)
         self._tables.put_many("indexes", [(prefix + raw_hash, b"")])
 
@@ -283,6 +289,7 @@ def _format_key(url: str) -> bytes:
     return hash_bytes(os.fsencode(url))
 
 
+@lru_cache(maxsize=64)
 def _store_prefix(store: str) -> bytes:
     # Half of a random uuid tells stores apart; a clash would cost fetches that fail their hash.
     return uuid.UUID(store).bytes[:8]

@@ -11,7 +11,8 @@ from store.memory_cache import MemoryCache
 _RECENT_BYTES = 48 << 20
 # What a name and its share of the columns take in memory, measured with long and short names.
 _ENTRY_BYTES = 130
-_UNSAVED = 256
+# Kept in one transaction, and soon enough for other processes that serve the same mount.
+_UNSAVED_BYTES = 4 << 20
 
 
 class DirectoryLoader:
@@ -22,7 +23,9 @@ class DirectoryLoader:
         self._repository = repository
         self._index = index
         self._recent: MemoryCache[bytes, Directory] = MemoryCache(_RECENT_BYTES)
+        # What is not in the index yet, and how many bytes that is.
         self._unsaved: dict[bytes, bytes] = {}
+        self._unsaved_bytes = 0
 
     def get(self, tree: bytes) -> Directory | None:
         """The directory if it is in memory."""
@@ -41,7 +44,7 @@ class DirectoryLoader:
 
     def save(self) -> None:
         """Keep what was read from git for the next time; a full disk is no error."""
-        unsaved, self._unsaved = self._unsaved, {}
+        unsaved, self._unsaved, self._unsaved_bytes = self._unsaved, {}, 0
         if unsaved:
             try:
                 self._index.keep_directories(unsaved.items())
@@ -75,7 +78,8 @@ class DirectoryLoader:
             found = read_tree(self._repository.load_tree(tree), self._repository)
         except MalformedObject as error:
             raise GitError(f"the git tree {tree.hex()} cannot be read: {error}") from error
-        self._unsaved[tree] = found.pack()
-        if len(self._unsaved) >= _UNSAVED:
+        packed = self._unsaved[tree] = found.pack()
+        self._unsaved_bytes += len(packed)
+        if self._unsaved_bytes >= _UNSAVED_BYTES:
             self.save()
         return found

@@ -10,7 +10,7 @@ reader that has it needs no table of any pack.
 """
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from operator import itemgetter
@@ -29,8 +29,9 @@ _PLACE_BYTES = TABLE_ENTRY_BYTES - CHUNK_ID_BYTES
 _ENTRY = struct.Struct(f"<{CHUNK_ID_BYTES}sI{_PLACE_BYTES}s")
 _TABLE_ENTRY = struct.Struct(f"<{CHUNK_ID_BYTES}s{_PLACE_BYTES}s")
 _CHUNK_OF = itemgetter(slice(0, CHUNK_ID_BYTES))
-# The offset, first of the place, with its bytes reversed: big-endian numbers sort like numbers.
-_OFFSET_OF = itemgetter(slice(CHUNK_ID_BYTES + 3, CHUNK_ID_BYTES - 1, -1))
+# The offset is first of the place.
+_OFFSET_OF = struct.Struct(f"<{CHUNK_ID_BYTES}xI{_PLACE_BYTES - 4}x")
+_ROW = struct.Struct(f"{TABLE_ENTRY_BYTES}s")
 
 MAX_INDEX_BYTES = 256 << 20
 
@@ -87,6 +88,27 @@ def parse_index(raw: bytes) -> tuple[IndexedPack, ...]:
     )
 
 
+def iterate_places(raw: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """Of each entry of an index object that `parse_index` took, sorted by chunk id: the chunk id;
+    and its pack's raw name with what follows the chunk id in that pack's table."""
+    _, entries_start = _checked_layout(raw)
+    view = memoryview(raw)
+    names = [name for name, _, _ in _PACK.iter_unpack(view[_HEADER.size : entries_start])]
+    for chunk, number, place in _ENTRY.iter_unpack(view[entries_start:]):
+        yield chunk, names[number] + place
+
+
+def sorted_places(packs: Sequence[IndexedPack]) -> list[tuple[bytes, bytes]]:
+    """As `iterate_places`, from the packs."""
+    rows = [
+        (chunk, raw_name + place)
+        for raw_name, pack in ((bytes.fromhex(pack.name), pack) for pack in packs)
+        for chunk, place in _TABLE_ENTRY.iter_unpack(pack.table.raw)
+    ]
+    rows.sort()
+    return rows
+
+
 def index_hash(raw: bytes) -> str:
     """The BLAKE3 of an index object in hex: the name it goes by in a remote."""
     return hash_bytes(raw).hex()
@@ -115,15 +137,23 @@ def _checked_layout(raw: bytes) -> tuple[int, int]:
 
 def _collect_tables(entries: memoryview, pack_count: int) -> list[bytes]:
     """The table of each pack, put together from its entries and sorted by offset."""
-    rows: list[list[bytes]] = [[] for _ in range(pack_count)]
+    # As bytes, not as a list of rows: a million entries then take 45 MB, not 130.
+    tables = [bytearray() for _ in range(pack_count)]
     last_chunk, last_number = b"", 0
     for chunk, number, place in _ENTRY.iter_unpack(entries):
-        if chunk < last_chunk or (chunk == last_chunk and number <= last_number):
+        if chunk <= last_chunk and (chunk < last_chunk or number <= last_number):
             raise MalformedObject("the entries of an index object are out of order")
         if number >= pack_count:
             raise MalformedObject(f"an index object names a pack of number {number}")
         last_chunk, last_number = chunk, number
-        rows[number].append(chunk + place)
-    for pack_rows in rows:
-        pack_rows.sort(key=_OFFSET_OF)
-    return [b"".join(pack_rows) for pack_rows in rows]
+        tables[number] += chunk + place
+    return [_sorted_by_offset(table) for table in tables]
+
+
+def _sorted_by_offset(table: bytearray) -> bytes:
+    """The rows of a pack table in order of offset."""
+    offsets = [offset for (offset,) in _OFFSET_OF.iter_unpack(table)]
+    rows = dict(zip(offsets, (row for (row,) in _ROW.iter_unpack(table)), strict=True))
+    if len(rows) != len(offsets):
+        raise MalformedObject("an index object puts two chunks of a pack in one place")
+    return b"".join(map(rows.__getitem__, sorted(rows)))

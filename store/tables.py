@@ -27,6 +27,7 @@ _MAX_READERS = 1024
 _READER_CHECK_SECONDS = 300.0
 # About 20 ms of puts: the most that another writer may have to wait for one batch.
 _ROWS_PER_TRANSACTION = 8192
+_BYTES_PER_TRANSACTION = 4 << 20
 
 _DAMAGES = (
     lmdb.CorruptedError,
@@ -109,7 +110,7 @@ class Tables:
 
         Raises LocalDiskFull; rows of earlier transactions then stay."""
         handle = self._tables[table]
-        for batch in _batches(rows):
+        for batch in _row_batches(rows):
             self._write(partial(_put_batch, handle, batch))
 
     def delete_many(self, table: str, keys: Iterable[bytes]) -> None:
@@ -187,6 +188,19 @@ def _fill_up(environment: lmdb.Environment, folder: Path) -> None:
 def _batches(items: Iterable[T]) -> Iterator[list[T]]:
     remaining = iter(items)
     while batch := list(islice(remaining, _ROWS_PER_TRANSACTION)):
+        yield batch
+
+
+def _row_batches(rows: Iterable[Row]) -> Iterator[list[Row]]:
+    batch: list[Row] = []
+    batch_bytes = 0
+    for row in rows:
+        batch.append(row)
+        batch_bytes += len(row[1])
+        if len(batch) >= _ROWS_PER_TRANSACTION or batch_bytes >= _BYTES_PER_TRANSACTION:
+            yield batch
+            batch, batch_bytes = [], 0
+    if batch:
         yield batch
 
 

@@ -137,7 +137,7 @@ def test_many_directories_are_saved_on_the_way(
     loader: DirectoryLoader,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("store.directory_loader._UNSAVED", 2)
+    monkeypatch.setattr("store.directory_loader._UNSAVED_BYTES", 200)
     root = opened.resolve("HEAD").tree
     list(loader.walk_new(root, set()))
     assert index.load_directory(root) is not None

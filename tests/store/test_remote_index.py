@@ -7,11 +7,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from store import remote_index
+from store.cache_index import pack_place
 from store.codec import Codec
 from store.errors import MalformedObject, StoreError, UnsupportedVersion
 from store.ids import ChunkId, PackName, chunk_id, hash_bytes, pack_name_from_bytes
 from store.packs import PACK_HEADER_BYTES, PackKind, PackTable, PackWriter
-from store.remote_index import IndexedPack, encode_index, index_hash, parse_index
+from store.remote_index import (
+    IndexedPack,
+    encode_index,
+    index_hash,
+    iterate_places,
+    parse_index,
+    sorted_places,
+)
 from tests.store.damage import every_cut_or_addition, every_flip, unhurried
 
 HEADER = struct.Struct("<4sIII")
@@ -81,6 +89,16 @@ def test_what_is_written_is_read_back_in_order_of_name(packs: list[IndexedPack])
     raw = encode_index(packs)
     assert parse_index(raw) == tuple(sorted(packs, key=lambda pack: pack.name))
     assert encode_index(packs[::-1]) == raw
+
+
+@unhurried
+@given(pack_sets())
+def test_the_places_of_an_index_are_those_of_its_packs(packs: list[IndexedPack]) -> None:
+    places = list(iterate_places(encode_index(packs)))
+    assert places == sorted_places(packs)
+    assert places == sorted(
+        (entry.chunk, pack_place(pack.name, entry)) for pack in packs for entry in pack.table
+    )
 
 
 def test_numbers_of_two_bytes_sort_as_numbers() -> None:

@@ -104,6 +104,26 @@ def test_long_writes_are_split_into_short_transactions(
     tables.close()
 
 
+def test_a_transaction_holds_few_large_rows_and_many_small_ones(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes = []
+    monkeypatch.setattr(tables_module, "_BYTES_PER_TRANSACTION", 1000)
+    real = tables_module._put_batch
+
+    def counted(handle: object, batch: list[tuple[bytes, bytes]], txn: lmdb.Transaction) -> None:
+        sizes.append(len(batch))
+        real(handle, batch, txn)
+
+    monkeypatch.setattr(tables_module, "_put_batch", counted)
+    tables = Tables(folder, NAMES)
+    rows = [(b"%03d" % number, bytes(length)) for number, length in enumerate([2000, 1, 998, 1, 9])]
+    tables.put_many("one", iter(rows))
+    assert sizes == [1, 3, 1]
+    assert tables.scan("one") == rows
+    tables.close()
+
+
 def test_two_processes_see_each_other_s_rows_at_once(folder: Path) -> None:
     tables = Tables(folder, NAMES)
     tables.put_many("one", [(b"ours", b"1")])
