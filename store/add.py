@@ -15,14 +15,16 @@ from pathlib import Path
 
 from store.attributes_file import AttributesFile
 from store.chunking import ChunkingParameters
+from store.collector import without_collector
 from store.errors import PathNotFound, StoreError
 from store.file_staging import FileStager, require_known_pointer
-from store.git import GitRepository, blob_id
+from store.git import GitRepository
 from store.git_index import IndexChange, IndexedBlob, mode_of
 from store.ignore_rules import NOTHING_IGNORED, Ignored, load_ignored, load_refusals
 from store.kept_by_git import load_kept_by_git
+from store.known_chunks import KnownChunks
 from store.local_store import LocalStore
-from store.pieces import IsKnown
+from store.pieces import LoadKnown
 from store.pointer import MAX_POINTER_BYTES, Pointer, parse_pointer
 from store.progress import ByteProgress
 from store.read_files import read_small
@@ -44,18 +46,19 @@ from store.walk import (
 
 # Files are stamped from a clock that lags by up to a tick of 10 ms.
 _CLOCK_GRAIN_SECONDS = 0.02
+_SECOND_NS = 1_000_000_000
 
 
 @dataclass(frozen=True, slots=True)
 class AddContext:
-    """What `add` works with. `is_known` tells chunks that are staged or in the remote."""
+    """What `add` works with. `load_known` tells chunks that are staged or in the remote."""
 
     repository: GitRepository
     work_tree: Path
     staging: Staging
     stat_cache: StatCache
     chunking: ChunkingParameters
-    is_known: IsKnown
+    load_known: LoadKnown
 
     @staticmethod
     def of(local: LocalStore, work_tree: Path) -> "AddContext":
@@ -67,7 +70,7 @@ class AddContext:
             staging=local.staging,
             stat_cache=local.open_stat_cache(),
             chunking=local.load_chunking(),
-            is_known=local.is_known,
+            load_known=KnownChunks(local).load,
         )
 
     @property
@@ -152,10 +155,15 @@ class AddPlan:
         if self.refused:
             raise self.refused[0]
         context = self.context
-        stager = FileStager(context.staging, context.is_known, self.index.entries, progress)
-        stager.read(self.files.to_read, context.chunking, jobs)
-        context.stat_cache.keep([(file.place, file.status, p) for file, p in stager.pointers])
-        self._write(stager.contents)
+        stager = FileStager(context.staging, context.load_known, self.index.entries, progress)
+        with without_collector():
+            stager.read(self.files.to_read, context.chunking, jobs)
+            context.stat_cache.keep(
+                (file.place, file.status, kept)
+                for file, kept in stager.contents
+                if isinstance(kept, Pointer)
+            )
+            self._write(stager.contents)
         return AddSummary(
             added=len(self.files.to_read) + len(self.files.links),
             unchanged=len(self.files.unchanged),
@@ -165,15 +173,15 @@ class AddPlan:
             kept=len(self.kept),
         )
 
-    def _write(self, read: Sequence[tuple[FoundFile, bytes]]) -> None:
-        contents = [
-            *read,
-            *((file, pointer.to_bytes()) for file, pointer in self.files.unchanged),
-            *((file, _read_link(file)) for file in self.files.links),
-        ]
-        self._write_blobs(contents)
-        changes = [self._change(file, content) for file, content in contents]
+    def _write(self, read: Sequence[tuple[FoundFile, Pointer | bytes]]) -> None:
+        links = [(file, _read_link(file)) for file in self.files.links]
+        contents = [*read, *self.files.unchanged, *links]
         context = self.context
+        ids = context.repository.write_blobs(
+            (kept if isinstance(kept, bytes) else kept.to_bytes() for _, kept in contents),
+            known={entry.blob for entry in self.index.entries.values()},
+        )
+        changes = [self._change(file, blob) for (file, _), blob in zip(contents, ids, strict=True)]
         attributes = AttributesFile(context.repository, context.work_tree, self.index.entries)
         with attributes.rewritten(lambda text: add_patterns(text, self.targets)) as staged:
             if self.elsewhere is None:
@@ -182,15 +190,10 @@ class AddPlan:
             else:
                 self._write_elsewhere(self.elsewhere, [*changes, *staged])
 
-    def _write_blobs(self, contents: Sequence[tuple[FoundFile, bytes]]) -> None:
-        there = {entry.blob for entry in self.index.entries.values()}
-        new = {blob_id(content): content for _, content in contents}
-        self.context.repository.write_blobs([new[blob] for blob in sorted(new.keys() - there)])
-
-    def _change(self, file: FoundFile, content: bytes) -> IndexChange:
+    def _change(self, file: FoundFile, blob: bytes) -> IndexChange:
         skipped = self.elsewhere is not None
         status = None if skipped else file.status
-        return IndexChange(file.path, mode_of(file.status), blob_id(content), status, skipped)
+        return IndexChange(file.path, mode_of(file.status), blob, status, skipped)
 
     def _write_elsewhere(self, elsewhere: Elsewhere, changes: Sequence[IndexChange]) -> None:
         index = self.context.repository.index
@@ -238,9 +241,9 @@ def plan_add(
     if not force:
         ignored = load_ignored(context.repository.paths, [a.path for a in arguments])
         arguments = _without_ignored(context, arguments, ignored, refuse)
-    found = {file.path: file for a in arguments for file in walk(a, ignored, refuse)}
+    found = _find(arguments, ignored, refuse)
     kept = set() if force else _kept_by_git(context, arguments, found, index)
-    gone = _gone_paths(context, arguments, index.entries)
+    gone = _gone_paths(context, arguments, index.entries, found)
     for argument in arguments:
         if argument.status is None and not any(_is_below(path, argument.path) for path in gone):
             refuse(PathNotFound(f"{escape_name(argument.path)} is not there"))
@@ -255,6 +258,13 @@ def plan_add(
         refused=tuple(refused),
         kept=tuple(sorted(kept)),
     )
+
+
+def _find(
+    arguments: Sequence[Argument], ignored: Ignored, refuse: Refuse
+) -> dict[bytes, FoundFile]:
+    with without_collector():
+        return {file.path: file for a in arguments for file in walk(a, ignored, refuse)}
 
 
 def _kept_by_git(
@@ -283,12 +293,13 @@ def _resolve(context: AddContext, cwd: Path, paths: Sequence[Path]) -> list[Argu
 def sort_files(context: AddContext, files: Sequence[FoundFile]) -> SortedFiles:
     """Files by what is to be done with them; the stat cache is asked, no file is opened."""
     regular = [file for file in files if stat.S_ISREG(file.status.st_mode)]
-    known = context.stat_cache.load([(file.place, file.status) for file in regular])
+    pointers = context.stat_cache.load([(file.place, file.status) for file in regular])
+    # A pointer whose data went away meanwhile is no longer good for anything.
+    known = iter(context.load_known([p.content for p in pointers if p is not None]))
     to_read: list[FoundFile] = []
     unchanged: list[tuple[FoundFile, Pointer]] = []
-    for file, pointer in zip(regular, known, strict=True):
-        # A pointer whose data went away meanwhile is no longer good for anything.
-        if pointer is not None and context.is_known(pointer.content):
+    for file, pointer in zip(regular, pointers, strict=True):
+        if pointer is not None and next(known):
             unchanged.append((file, pointer))
         else:
             to_read.append(file)
@@ -307,7 +318,10 @@ def _without_ignored(
 
 
 def _gone_paths(
-    context: AddContext, arguments: Sequence[Argument], indexed: Mapping[bytes, IndexedBlob]
+    context: AddContext,
+    arguments: Sequence[Argument],
+    indexed: Mapping[bytes, IndexedBlob],
+    found: Mapping[bytes, FoundFile],
 ) -> set[bytes]:
     """Paths of git's index below the arguments that have no file any more, as `git add` drops them,
     also those in conflict."""
@@ -315,6 +329,7 @@ def _gone_paths(
     missed += context.repository.index.load_conflicts()
     folders = tuple(a.path + b"/" if a.path else b"" for a in arguments)
     named = {a.path for a in arguments}
+    missed = [path for path in missed if path not in found]
     below = (path for path in missed if path in named or path.startswith(folders))
     # What now lies beyond a link seems to be there; the link's own entry displaces it.
     return {path for path in below if not os.path.lexists(os.path.join(context.top, path))}
@@ -331,9 +346,8 @@ def _targets(arguments: Sequence[Argument], files: Sequence[FoundFile]) -> Itera
                 yield Target(argument.path, argument.is_folder)
         elif not argument.path:
             # The top itself is marked entry by entry, so that git's own files stay unmarked.
-            for file in files:
-                name, slash, _ = file.path.partition(b"/")
-                yield Target(name, bool(slash))
+            parts = {file.path.partition(b"/")[:2] for file in files}
+            yield from (Target(name, bool(slash)) for name, slash in parts)
 
 
 def _read_link(file: FoundFile) -> bytes:
@@ -349,7 +363,7 @@ def wait_for_git(top: bytes, changes: Sequence[IndexChange]) -> list[IndexChange
     is read again by every `git status`. Waits that second out; an entry whose file changed in it
     keeps no stat, so that git looks for itself."""
     now = time.time()
-    seconds = {int(c.status.st_mtime) for c in changes if c.status}
+    seconds = {c.status.st_mtime_ns // _SECOND_NS for c in changes if c.status}
     # Files from the future are not waited for, nor do they hide the others.
     newest = max((second for second in seconds if second <= now), default=0)
     if now >= newest + 1 + _CLOCK_GRAIN_SECONDS:
@@ -357,7 +371,7 @@ def wait_for_git(top: bytes, changes: Sequence[IndexChange]) -> list[IndexChange
     time.sleep(newest + 1 + _CLOCK_GRAIN_SECONDS - now)
     settled = []
     for change in changes:
-        if change.status is not None and int(change.status.st_mtime) == newest:
+        if change.status is not None and change.status.st_mtime_ns // _SECOND_NS == newest:
             change = _settled(top, change)
         settled.append(change)
     return settled

@@ -1,42 +1,41 @@
-"""The reading half of `add`: files become staged packs and the texts of their pointers."""
+"""The reading half of `add`: files become staged packs and pointers."""
 
 from collections.abc import Mapping, Sequence
 
 from store.chunking import ChunkingParameters
 from store.errors import PathRefused
-from store.git import blob_id
+from store.git_blobs import blob_id
 from store.git_index import IndexedBlob
 from store.ids import ChunkId
 from store.pack_sink import PackSink
 from store.packs import PackKind
-from store.pieces import IsKnown, Piece, prepare_piece, stage_pointer
+from store.pieces import LoadKnown, Piece, prepare_pieces, stage_pointer
 from store.pointer import Pointer
 from store.progress import ByteProgress
-from store.read_files import FileEnd, FileReader
+from store.read_files import Event, FileEnd, FileReader
 from store.shown_names import escape_name
 from store.staging import Staging
 from store.walk import FoundFile
 
 
 class FileStager:
-    """One reading: events of the reader into packs and pointer texts."""
+    """One reading: events of the reader into packs, and what git keeps for each file."""
 
     def __init__(
         self,
         staging: Staging,
-        is_known: IsKnown,
+        load_known: LoadKnown,
         indexed: Mapping[bytes, IndexedBlob],
         progress: ByteProgress,
     ) -> None:
         """`indexed` is what git's index has: see `require_known_pointer`."""
         self._staging = staging
-        self._is_known = is_known
+        self._load_known = load_known
         self._indexed = indexed
         self._progress = progress
-        # (file as it was when it was read, what git keeps for it), in order of path.
-        self.contents: list[tuple[FoundFile, bytes]] = []
-        # Those of them that are tracked, for the stat cache.
-        self.pointers: list[tuple[FoundFile, Pointer]] = []
+        # (file as it was when it was read, its pointer, or the content that git keeps itself), in
+        # order of path.
+        self.contents: list[tuple[FoundFile, Pointer | bytes]] = []
         self.staged_bytes = 0
         self._chunks: list[tuple[ChunkId, int]] = []
 
@@ -48,34 +47,38 @@ class FileStager:
             PackSink(self._staging, PackKind.DATA) as data,
             PackSink(self._staging, PackKind.LISTS) as lists,
         ):
-            for event in FileReader(chunking, self._is_known).read(files, jobs):
-                if isinstance(event, FileEnd):
-                    self._end_file(event, lists)
-                else:
-                    self._take_piece(event, data)
+            for events in FileReader(chunking, self._load_known).read_batches(files, jobs):
+                self._take(events, data, lists)
             data.finish()
             lists.finish()
             self.staged_bytes = data.stored_bytes + lists.stored_bytes
 
-    def _take_piece(self, piece: Piece, data: PackSink) -> None:
-        self._chunks.append((piece.chunk, piece.raw_length))
-        if piece.stored is not None:
-            data.append(piece.chunk, piece.codec, piece.stored, piece.raw_length)
-        self._progress.advance(piece.raw_length)
+    def _take(self, events: Sequence[Event], data: PackSink, lists: PackSink) -> None:
+        done_bytes = done_files = 0
+        for event in events:
+            if isinstance(event, FileEnd):
+                done_files += 1
+                self._end_file(event, lists)
+            else:
+                chunk, raw_length, codec, stored = event
+                self._chunks.append((chunk, raw_length))
+                done_bytes += raw_length
+                if stored is not None:
+                    data.append(chunk, codec, stored, raw_length)
+        # Once for all of them: of tiny files, to say so of each would cost more than to stage it.
+        self._progress.advance(done_bytes, items=done_files)
 
     def _end_file(self, end: FileEnd, lists: PackSink) -> None:
         chunks, self._chunks = self._chunks, []
-        self._progress.advance(0, items=1)
-        if not chunks:
+        if chunks:
+            self.contents.append((end.file, stage_pointer(chunks, lists, self._prepare)))
+        else:
             require_known_pointer(end.file, end.content, self._indexed)
             self.contents.append((end.file, end.content))
-            return
-        pointer = stage_pointer(chunks, lists, self._prepare)
-        self.contents.append((end.file, pointer.to_bytes()))
-        self.pointers.append((end.file, pointer))
 
     def _prepare(self, raw: bytes) -> Piece:
-        return prepare_piece(raw, self._is_known)
+        (piece,) = prepare_pieces([raw], self._load_known)
+        return piece
 
 
 def require_known_pointer(

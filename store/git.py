@@ -5,15 +5,16 @@ one pack.
 """
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 import pygit2
 from pygit2.enums import ObjectType, SortMode
 
 from store.errors import GitError, RevisionNotFound
+from store.git_blob_pack import BlobPack
 from store.git_blobs import PackedBlobs, blob_id
-from store.git_command import RepositoryPaths, run_git
+from store.git_command import RepositoryPaths
 from store.git_index import GIT_ERRORS, GitIndex
 from store.git_refs import GitRefs, require_repository
 from store.ids import GitId
@@ -140,12 +141,10 @@ class GitRepository:
             raise GitError(f"the git object {raw_id.hex()} is not a {kind.name.lower()}")
         return content
 
-    def write_blobs(self, contents: Sequence[bytes]) -> list[bytes]:
-        """Write blobs and return their raw ids. Many go into one git pack, not a loose object each
-        (git's fastimport.unpackLimit says from how many on)."""
-        if contents:
-            parts = [b"blob\ndata %d\n%b\n" % (len(content), content) for content in contents]
-            # By name: a hook's GIT_DIR is relative to another folder than this one.
-            command = [f"--git-dir={self.paths.git_dir}", "fast-import", "--quiet"]
-            run_git(command, cwd=self.paths.git_dir, stdin=b"".join(parts))
-        return [blob_id(content) for content in contents]
+    def write_blobs(self, contents: Iterable[bytes], known: Collection[bytes] = ()) -> list[bytes]:
+        """Write blobs and return their raw ids; those whose id is `known` are there already. Many
+        go into one git pack, not a loose object each."""
+        pack = BlobPack(known)
+        ids = [pack.add(content) for content in contents]
+        pack.write(self.paths)
+        return ids

@@ -5,24 +5,38 @@ clean. The index is opened by itself, not through a repository: libgit2 would el
 contents of every file that changed within the last second.
 """
 
+import logging
 import os
 import shutil
 import stat
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from fcntl import LOCK_EX, LOCK_NB, flock
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import pygit2
 from pygit2.ffi import C, ffi
 
+from store.directories import refusal_of_name
 from store.errors import GitError
+from store.file_state import Status
+from store.git_index_file import (
+    NotPlain,
+    encode_entry,
+    encode_index_file,
+    read_entries,
+    rebuild_index_file,
+)
+from store.shown_names import escape_name
+
+log = logging.getLogger(__name__)
 
 MODE_FILE = 0o100644
 MODE_EXECUTABLE = 0o100755
 MODE_SYMLINK = 0o120000
+_MODE_SUBMODULE = 0o160000
+_MODES = frozenset((MODE_FILE, MODE_EXECUTABLE, MODE_SYMLINK, _MODE_SUBMODULE))
 
 # From here on changes one by one, each of which moves what lies behind it in the index, cost more
 # than building the index anew in order.
@@ -34,8 +48,7 @@ _SKIP_WORKTREE = 1 << 14
 _OWN_LOCK = b"revfs\n"
 
 
-@dataclass(frozen=True, slots=True)
-class IndexChange:
+class IndexChange(NamedTuple):
     """One path for git's index: the blob that stands for it (raw id) and, where the index should
     take the file on disk for clean, the stat of that file. With `skipped` the path is to have no
     file in the work tree, and git does not miss it (skip-worktree)."""
@@ -43,7 +56,7 @@ class IndexChange:
     path: bytes
     mode: int
     blob: bytes
-    status: os.stat_result | None
+    status: Status | None
     skipped: bool = False
 
 
@@ -56,6 +69,11 @@ class IndexedBlob(NamedTuple):
     skipped: bool
 
 
+# The path of an entry, its stage (0 where it is merged), and what is there.
+_Found = tuple[bytes, int, IndexedBlob]
+T = TypeVar("T")
+
+
 class GitIndex:
     """The index of one work tree."""
 
@@ -64,39 +82,58 @@ class GitIndex:
 
     def load_entries(self) -> dict[bytes, IndexedBlob]:
         """Every merged entry of git's index, by path."""
-        index = self._open(self._path)
-        return {
-            ffi.string(entry.path): _indexed_blob(entry)
-            for entry in _raw_entries(index)
-            if not _stage(entry)
-        }
+        return self._gather(
+            lambda found: {path: blob for path, stage, blob in found if not stage},
+        )
 
     def load_conflicts(self) -> dict[bytes, dict[int, IndexedBlob]]:
         """Every path in conflict: its blobs by stage, 1 the common ancestor, 2 ours, 3 theirs."""
-        found: dict[bytes, dict[int, IndexedBlob]] = {}
-        for entry in _raw_entries(self._open(self._path)):
-            if _stage(entry):
-                stages = found.setdefault(ffi.string(entry.path), {})
-                stages[_stage(entry)] = _indexed_blob(entry)
-        return found
+        return self._gather(_conflicts)
 
     def write(self, changes: Sequence[IndexChange], removed: Iterable[bytes] = ()) -> None:
         """Put `changes` into git's index and take `removed` out, in one step under git's lock.
 
         Raises GitError, the index then being as it was.
         """
+        gone = set(removed)
         with _locked(self._path) as fresh:
-            index = self._open(fresh)
-            _distrust_racy_entries(index, self._path)
-            gone = set(removed) | _displaced_paths(index, changes)
-            if len(changes) + len(gone) < _REBUILD_FROM_ENTRIES:
-                _change_entries(index, changes, gone)
-            else:
-                _rebuild_entries(index, changes, gone)
             try:
-                index.write()
-            except GIT_ERRORS as error:
-                raise GitError(f"git's index cannot be written: {error}") from error
+                if len(changes) + len(gone) >= _REBUILD_FROM_ENTRIES:
+                    fresh.write_bytes(_rebuilt(self._path, changes, gone))
+                    return
+            except NotPlain:
+                log.debug("git's index is not plain, and is rebuilt entry by entry")
+            except OSError as error:
+                raise GitError(f"git's index cannot be written: {error.strerror}") from error
+            self._write_by_entry(fresh, changes, gone)
+
+    def _write_by_entry(
+        self, fresh: Path, changes: Sequence[IndexChange], removed: set[bytes]
+    ) -> None:
+        index = self._open(fresh)
+        _distrust_racy_entries(index, self._path)
+        gone = removed | _displaced_paths(index, changes)
+        if len(changes) + len(gone) < _REBUILD_FROM_ENTRIES:
+            _change_entries(index, changes, gone)
+        else:
+            _rebuild_entries(index, changes, gone)
+        try:
+            index.write()
+        except GIT_ERRORS as error:
+            raise GitError(f"git's index cannot be written: {error}") from error
+
+    def _gather(self, gather: Callable[[Iterable[_Found]], T]) -> T:
+        """What `gather` makes of all entries, in their order."""
+        try:
+            entries = read_entries(self._path.read_bytes())
+            return gather(
+                (e.path, e.stage, IndexedBlob(e.blob, e.mode, e.skipped)) for e in entries
+            )
+        except (NotPlain, OSError):
+            entries_of_libgit2 = _raw_entries(self._open(self._path))
+            return gather(
+                (ffi.string(e.path), _stage(e), _indexed_blob(e)) for e in entries_of_libgit2
+            )
 
     def _open(self, path: Path) -> pygit2.Index:
         try:
@@ -111,6 +148,37 @@ class GitIndex:
                 "git update-index --no-split-index or git sparse-checkout disable ends either)"
             ) from error
         return index
+
+
+def _conflicts(found: Iterable[_Found]) -> dict[bytes, dict[int, IndexedBlob]]:
+    conflicts: dict[bytes, dict[int, IndexedBlob]] = {}
+    for path, stage, blob in found:
+        if stage:
+            conflicts.setdefault(path, {})[stage] = blob
+    return conflicts
+
+
+def _rebuilt(index: Path, changes: Sequence[IndexChange], gone: set[bytes]) -> bytes:
+    """The file of the index with these changes. Raises NotPlain, GitError for what no index may
+    hold, OSError."""
+    for change in changes:
+        if change.mode not in _MODES:
+            raise GitError(f"git's index refuses an entry: {change.mode:o} is no mode of git's")
+    _require_names(change.path for change in changes)
+    new = {c.path: encode_entry(c.path, c.mode, c.blob, c.status, c.skipped) for c in changes}
+    if not index.exists():
+        return rebuild_index_file(encode_index_file(()), new, gone, 0)
+    return rebuild_index_file(index.read_bytes(), new, gone, int(index.stat().st_mtime))
+
+
+def _require_names(paths: Iterable[bytes]) -> None:
+    sound: set[bytes] = set()
+    for path in paths:
+        folder, _, name = path.rpartition(b"/")
+        parts = [name] if folder in sound or not folder else path.split(b"/")
+        if any(refusal_of_name(part) for part in parts):
+            raise GitError(f"git's index refuses an entry: {escape_name(path)} is no path of git's")
+        sound.add(folder)
 
 
 @contextmanager
@@ -252,7 +320,7 @@ def _add_entry(index: pygit2.Index, change: IndexChange) -> None:
     _check(C.git_index_add(index._index, entry))
 
 
-def _fill_stat(entry: Any, status: os.stat_result) -> None:
+def _fill_stat(entry: Any, status: Status) -> None:
     # As git's fill_stat_data does it: times split, all else cut to 32 bits (index-format.txt).
     fields = {
         "dev": status.st_dev,
@@ -293,7 +361,7 @@ def _check(code: int) -> None:
             raise GitError(f"git's index refuses an entry: {error}") from error
 
 
-def mode_of(status: os.stat_result) -> int:
+def mode_of(status: Status) -> int:
     """Git's mode for a file of that stat: its owner's execute bit is all that git keeps."""
     if stat.S_ISLNK(status.st_mode):
         return MODE_SYMLINK

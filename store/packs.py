@@ -11,7 +11,7 @@ The table tiles the file: there is no byte that is not accounted for.
 
 import os
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import IntEnum
@@ -29,6 +29,7 @@ _END_MAGIC = b"KPVR"
 _VERSION = 1
 _HEADER = struct.Struct("<4sBBH")
 _ENTRY = struct.Struct(f"<{CHUNK_ID_BYTES}sIIIB")
+_ROW = struct.Struct(f"<{CHUNK_ID_BYTES}s{_ENTRY.size - CHUNK_ID_BYTES}s")
 _ENTRY_OFFSET = struct.Struct(f"<{CHUNK_ID_BYTES}xI")
 _FOOTER = struct.Struct("<I32s4s")
 
@@ -113,6 +114,11 @@ class PackTable:
     def __iter__(self) -> Iterator[PackEntry]:
         return starmap(PackEntry, _ENTRY.iter_unpack(self.raw))
 
+    def rows(self) -> Iterator[tuple[ChunkId, bytes]]:
+        """Each chunk with the other fields of its entry, as they are stored: to be moved, not
+        read."""
+        return _ROW.iter_unpack(self.raw)
+
     def entry(self, index: int) -> PackEntry:
         """The entry of that index. Raises IndexError unless 0 ≤ index < len(self)."""
         if not 0 <= index < len(self):
@@ -157,7 +163,9 @@ class PackWriter:
         self._chunks: set[ChunkId] = set()
         self._table = bytearray()
         self._end = 0
-        self._write(_pack_header(kind))
+        # What was added and is not in the file yet, in order.
+        self._added: list[bytes] = []
+        self._add(_pack_header(kind))
 
     def __len__(self) -> int:
         return len(self._chunks)
@@ -173,26 +181,45 @@ class PackWriter:
 
     def append(self, chunk: ChunkId, codec: int, stored: bytes, raw_length: int) -> PackEntry:
         """Write one more chunk, which must fit and not be in the pack yet."""
-        entry = PackEntry(chunk, self._end, len(stored), raw_length, codec)
+        entry = self.add(chunk, codec, stored, raw_length)
+        self.write(self.take_added())
+        return entry
+
+    def add(self, chunk: ChunkId, codec: int, stored: bytes, raw_length: int) -> PackEntry:
+        """As `append`, but for the writing: `take_added` gives what `write` has to be given."""
+        stored_length = len(stored)
+        entry = PackEntry(chunk, self._end, stored_length, raw_length, codec)
         assert chunk not in self._chunks, f"chunk {chunk.hex()} is in the pack already"
-        assert self.fits(len(stored)), "the pack is full"
-        assert _is_storable(len(stored), raw_length, codec), entry
-        self._write(stored)
+        assert self.fits(stored_length), "the pack is full"
+        assert _is_storable(stored_length, raw_length, codec), entry
+        self._add(stored)
         self._table += _ENTRY.pack(*entry)
         self._chunks.add(chunk)
         return entry
 
+    def take_added(self) -> list[bytes]:
+        """What was added since the last time, to be written in just this order."""
+        added, self._added = self._added, []
+        return added
+
+    def write(self, added: Sequence[bytes]) -> None:
+        """Write what was taken. May run in another thread than all else, if one call comes after
+        the other."""
+        for content in added:
+            self._file.write(content)
+            self._hasher.update(content)
+
     def finish(self) -> PackSummary:
-        """Write the table and the footer. Nothing may follow."""
+        """Write what is left, the table and the footer. Nothing may follow."""
         assert self._chunks, "a pack holds at least one chunk"
         table = PackTable(bytes(self._table))
-        self._write(table.raw)
-        self._write(_pack_footer(table))
+        self._add(table.raw)
+        self._add(_pack_footer(table))
+        self.write(self.take_added())
         return PackSummary(self._kind, self._end, self._hasher.digest(), table)
 
-    def _write(self, content: bytes) -> None:
-        self._file.write(content)
-        self._hasher.update(content)
+    def _add(self, content: bytes) -> None:
+        self._added.append(content)
         self._end += len(content)
 
 

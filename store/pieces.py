@@ -10,6 +10,8 @@ from store.pack_sink import PackSink
 from store.pointer import Pointer
 
 IsKnown = Callable[[ChunkId], bool]
+# Whether each of many chunks is known, in the order asked.
+LoadKnown = Callable[[Sequence[ChunkId]], Sequence[bool]]
 
 
 class Piece(NamedTuple):
@@ -30,14 +32,23 @@ def prepare_piece(raw: bytes, is_known: IsKnown) -> Piece:
     return Piece(chunk, len(raw), codec, stored)
 
 
+def prepare_pieces(chunks: Sequence[bytes], load_known: LoadKnown) -> list[Piece]:
+    """As `prepare_piece`, for many at once."""
+    names = [chunk_id(raw) for raw in chunks]
+    return [
+        Piece(name, len(raw), 0, None) if known else Piece(name, len(raw), *compress_chunk(raw))
+        for name, raw, known in zip(names, chunks, load_known(names), strict=True)
+    ]
+
+
 def pointer_of(
     chunks: Sequence[tuple[ChunkId, int]], name_list: Callable[[bytes], ChunkId]
 ) -> Pointer:
     """The pointer of a file of these chunks (id and length in bytes each, at least one);
     `name_list` gives the id of the list of several. Raises StoreError for too many chunks."""
-    size = sum(length for _, length in chunks)
     if len(chunks) == 1:
-        return Pointer(chunks[0][0], size)
+        return Pointer(*chunks[0])
+    size = sum(length for _, length in chunks)
     return Pointer(name_list(encode_chunk_list(chunks)), size, len(chunks))
 
 

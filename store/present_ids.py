@@ -22,7 +22,7 @@ from store.git_index import MODE_SYMLINK, mode_of
 from store.ids import ChunkId, GitId, chunk_id
 from store.ignore_rules import IGNORE_FILE
 from store.marked_paths import load_marked
-from store.pieces import pointer_of
+from store.pieces import LoadKnown, pointer_of
 from store.pointer import Pointer
 from store.read_files import FileEnd, FileReader
 from store.shown_names import escape_name
@@ -251,9 +251,9 @@ def _read_pointers(
     if not files:
         return
     # Nothing is to be written, so no chunk need be compressed.
-    is_known: Callable[[ChunkId], bool] = lambda chunk: True  # noqa: E731
+    load_known: LoadKnown = lambda chunks: [True] * len(chunks)  # noqa: E731
     chunks: list[tuple[ChunkId, int]] = []
-    for event in FileReader(context.chunking, is_known).read(files, context.jobs):
+    for event in FileReader(context.chunking, load_known).read(files, context.jobs):
         if isinstance(event, FileEnd):
             yield event, pointer_of(chunks, chunk_id) if chunks else None
             chunks = []

@@ -6,7 +6,7 @@ the two the pack is written anew, each chunk proven, since the journal is a hint
 """
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from fcntl import LOCK_EX, flock
 from pathlib import Path
@@ -78,6 +78,19 @@ class StagedPackWriter:
         """Write one chunk. Raises LocalDiskFull, as every call after it then does."""
         with self._writing():
             self._writer.append(chunk, codec, stored, raw_length)
+
+    def add(self, chunk: ChunkId, codec: int, stored: bytes, raw_length: int) -> None:
+        """Take one chunk in; `write` writes it, or `finish`."""
+        self._writer.add(chunk, codec, stored, raw_length)
+
+    def take_added(self) -> list[bytes]:
+        """See packs.PackWriter."""
+        return self._writer.take_added()
+
+    def write(self, added: Sequence[bytes]) -> None:
+        """See packs.PackWriter. Raises LocalDiskFull, as every call after it then does."""
+        with self._writing():
+            self._writer.write(added)
 
     def save(self) -> None:
         """Have what was appended so far outlive this process (a power cut only `finish` does).

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from store.cache_index import PackPlace, is_place, pack_place, parse_place
+from store.cache_index import PackPlace, is_place, parse_place
 from store.errors import Busy, IntegrityError, MalformedObject, StoreError
 from store.ids import ChunkId, PackName, is_pack_name
 from store.local_folders import make_private_folder, try_lock
@@ -147,7 +147,9 @@ class Staging:
 
     def take_in(self, name: PackName, table: PackTable, size: int) -> None:
         """Name a pack that stands in the folder in the tables."""
-        rows = sorted((entry.chunk, pack_place(name, entry)) for entry in table)
+        # A place is the pack's name and what the table says of the chunk, as it says it.
+        raw_name = bytes.fromhex(name)
+        rows = sorted((chunk, raw_name + place) for chunk, place in table.rows())
         self._tables.put_many("chunks", rows)
         self._tables.put_many("packs", [(bytes.fromhex(name), _PACK.pack(size))])
 

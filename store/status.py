@@ -3,14 +3,13 @@
 Git's view of the work tree is in `store.work_tree_changes`; here is the rest, and both together.
 """
 
-import gc
 import os
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import islice
 
+from store.collector import without_collector
 from store.directories import MAX_DEPTH, TRACKED_KINDS, Entry, Kind
 from store.directory_loader import DirectoryLoader
 from store.errors import GitError
@@ -75,7 +74,7 @@ def read_status(local: LocalStore, is_pushed: Callable[[Commit], bool]) -> Statu
     repository = local.repository
     head = repository.resolve("HEAD") if repository.head_exists() else None
     # Git looks at the work tree while we look at HEAD.
-    with ThreadPoolExecutor(1) as beside, _without_collector():
+    with ThreadPoolExecutor(1) as beside, without_collector():
         asked = beside.submit(load_git_differences, repository.paths)
         survey = _Survey(local)
         unpushed = _survey_history(survey, repository, head, is_pushed)
@@ -98,18 +97,6 @@ def read_status(local: LocalStore, is_pushed: Callable[[Commit], bool]) -> Statu
         here_files=Count(survey.here, survey.here_bytes),
         cached_packs=Count(len(uses), sum(use.cached_bytes for use in uses)),
     )
-
-
-@contextmanager
-def _without_collector() -> Iterator[None]:
-    """Nothing here makes cycles, and the collector would look at every row again and again."""
-    was_enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_enabled:
-            gc.enable()
 
 
 def _survey_history(

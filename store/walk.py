@@ -7,17 +7,20 @@ data that is added from outside the work tree.
 import os
 import stat
 from collections.abc import Callable, Iterator, Sequence
+from operator import attrgetter
 from pathlib import Path
 from typing import NamedTuple
 
 from store.directories import MAX_DEPTH, refusal_of_name
 from store.errors import PathNotFound, PathRefused, StoreError
+from store.file_state import FileState, Status
 from store.ignore_rules import NOTHING_IGNORED, Ignored
 from store.local_folders import MOUNT_TYPE, mounted_file_systems
 from store.shown_names import escape_name
 from store.tracked_patterns import UNTRACKED_NAMES
 
 Refuse = Callable[[StoreError], None]
+_name_of = attrgetter("name")
 
 
 def raise_refusal(error: StoreError) -> None:
@@ -34,7 +37,7 @@ class FoundFile(NamedTuple):
 
     path: bytes
     place: bytes
-    status: os.stat_result
+    status: Status
 
 
 class Argument(NamedTuple):
@@ -157,7 +160,7 @@ class _Walk:
         except StoreError as error:
             self._refuse(error)
             return
-        yield FoundFile(path, place, status)
+        yield FoundFile(path, place, FileState.of(status))
 
     def _folder(self, folder: bytes, place: bytes) -> Iterator[FoundFile]:
         try:
@@ -165,10 +168,11 @@ class _Walk:
         except StoreError as error:
             self._refuse(error)
             return
-        for path, entry in entries:
-            if entry.name in UNTRACKED_NAMES or entry.name == b".git":
-                continue
-            if path in self._ignored:
+        above = folder + b"/" if folder else b""
+        for entry in entries:
+            name = entry.name
+            path = above + name
+            if name in UNTRACKED_NAMES or name == b".git" or path in self._ignored:
                 continue
             try:
                 status = self._look_at(path, entry)
@@ -176,19 +180,21 @@ class _Walk:
                 self._refuse(error)
                 continue
             if not stat.S_ISDIR(status.st_mode):
-                yield FoundFile(path, entry.path, status)
+                yield FoundFile(path, entry.path, FileState.of(status))
             elif entry.path not in self._mounts:
                 yield from self._folder(path, entry.path)
 
     def _look_at(self, path: bytes, entry: "os.DirEntry[bytes]") -> os.stat_result:
         """The stat of a file, link or folder that may be added."""
-        _require_name(entry.name, escape_name(path))
+        if refusal_of_name(entry.name) is not None:
+            _require_name(entry.name, escape_name(path))
         _require_depth(path)
         status = _stat(path, entry)
-        if not stat.S_ISDIR(status.st_mode):
+        if stat.S_ISDIR(status.st_mode):
+            if entry.path not in self._mounts and _is_repository(entry.path):
+                raise PathRefused(f"{escape_name(path)} is a git repository of its own")
+        elif not stat.S_ISREG(status.st_mode):
             _require_file(path, status)
-        elif entry.path not in self._mounts and _is_repository(entry.path):
-            raise PathRefused(f"{escape_name(path)} is a git repository of its own")
         return status
 
 
@@ -204,13 +210,10 @@ def _require_addable(path: bytes, status: os.stat_result) -> None:
     _require_file(path, status)
 
 
-def _scan(folder: bytes, place: bytes) -> list[tuple[bytes, "os.DirEntry[bytes]"]]:
+def _scan(folder: bytes, place: bytes) -> list["os.DirEntry[bytes]"]:
     try:
         with os.scandir(place) as entries:
-            return sorted(
-                ((os.path.join(folder, entry.name), entry) for entry in entries),
-                key=lambda pair: pair[0],
-            )
+            return sorted(entries, key=_name_of)
     except OSError as error:
         raise PathNotFound(f"{escape_name(folder)} cannot be listed: {error.strerror}") from error
 

@@ -33,7 +33,7 @@ def write(folder: Path, **contents: bytes) -> list[FoundFile]:
 def read(
     folder: Path, files: Sequence[FoundFile], known: frozenset[ChunkId] = frozenset(), jobs: int = 2
 ) -> Iterator[Piece | FileEnd]:
-    reader = FileReader(DEFAULT_CHUNKING, known.__contains__)
+    reader = FileReader(DEFAULT_CHUNKING, lambda chunks: [chunk in known for chunk in chunks])
     return reader.read(files, jobs)
 
 
