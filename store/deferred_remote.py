@@ -11,6 +11,7 @@ from pathlib import Path
 import trio
 
 from store.config import RemoteSettings
+from store.range_sink import RangeSink, stream_range
 from store.remote import ObjectInfo, Remote
 
 # One at a time: boto3's clients may be used by many threads, but not made by many at once.
@@ -50,6 +51,13 @@ class DeferredRemote:
         """As Remote.fetch_range."""
         made = await self._made()
         return await made.fetch_range(key, start, length, timeout_seconds=timeout_seconds)
+
+    async def stream_range(
+        self, key: str, start: int, length: int, sink: RangeSink, *, timeout_seconds: float
+    ) -> None:
+        """As StreamingRemote.stream_range."""
+        made = await self._made()
+        await stream_range(made, key, start, length, sink, timeout_seconds=timeout_seconds)
 
     async def put(self, key: str, body: bytes | Path, *, timeout_seconds: float) -> None:
         """As Remote.put."""

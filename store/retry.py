@@ -13,6 +13,7 @@ from typing import TypeVar
 import trio
 
 from store.errors import RemoteError, RemoteUnavailable
+from store.range_sink import RangeSink, stream_range
 from store.remote import ObjectInfo, Remote
 
 log = logging.getLogger(__name__)
@@ -99,6 +100,18 @@ class RetryingRemote:
                 return await self._inner.fetch_range(key, start, length, timeout_seconds=seconds)
 
         return await self._retry(f"fetch {length} bytes of {key}", attempt, timeout_seconds)
+
+    async def stream_range(
+        self, key: str, start: int, length: int, sink: RangeSink, *, timeout_seconds: float
+    ) -> None:
+        """See StreamingRemote. A second attempt goes on where the first was cut."""
+
+        async def attempt(remaining: float) -> None:
+            seconds = get_attempt_seconds(length - sink.taken_bytes, remaining)
+            with trio.fail_after(seconds):
+                await stream_range(self._inner, key, start, length, sink, timeout_seconds=seconds)
+
+        await self._retry(f"fetch {length} bytes of {key}", attempt, timeout_seconds)
 
     async def put(self, key: str, body: bytes | Path, *, timeout_seconds: float) -> None:
         """See Remote.put. A second attempt writes the same bytes to the same key."""

@@ -1,13 +1,12 @@
 """S3Remote: a remote in a bucket. Every call of boto3 in the project is here, in worker threads.
 
-Also here: what boto3's errors mean (`_translate`), and what follows a refusal (`_Access`).
+Also here: what boto3's errors mean (`_translate`).
 """
 
-import contextlib
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, TypeVar, cast
 
@@ -26,9 +25,11 @@ from store.errors import (
     RemoteMisconfigured,
     RemoteUnavailable,
 )
+from store.range_sink import RangeSink
 from store.remote import ObjectInfo
+from store.s3_access import Access, ForeignErrors
 from store.s3_answers import Answer, get_range_fault, translate_answer
-from store.s3_bodies import check_deadline, open_upload, read_body
+from store.s3_bodies import check_deadline, open_upload, read_blocks, read_body
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -42,9 +43,6 @@ SILENCE_SECONDS = 15
 
 PLAIN_BODY_BYTES = 64 * 1024
 """Bodies up to here are sent at once; larger ones block by block, under the caller's deadline."""
-
-FIRST_REFUSAL_SECONDS = 1.0
-MOST_REFUSAL_SECONDS = 60.0
 
 _BOTO_ERRORS = (boto_errors.BotoCoreError, boto_errors.ClientError, ResponseParserError)
 _NO_CREDENTIALS = (
@@ -99,13 +97,14 @@ class S3Remote:
         self,
         location: S3Location,
         *,
-        connections: int = 16,
+        connections: int = 40,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._location = location
         self._root = f"{location.prefix}/" if location.prefix else ""
         self._limiter = trio.CapacityLimiter(connections)
-        self._access = _Access(self.url, lambda: _make_client(location, connections), clock)
+        make = partial(_make_client, location, connections)
+        self._access = Access(self.url, make, _FOREIGN, clock)
 
     @property
     def url(self) -> str:
@@ -135,27 +134,47 @@ class S3Remote:
         self, key: str, start: int, length: int, *, timeout_seconds: float
     ) -> bytes:
         """See Remote.fetch_range."""
-        wanted = f"bytes={start}-{start + length - 1}"
 
         def get(client: "S3Client", deadline: float) -> bytes:
-            answer = client.get_object(
-                Bucket=self._location.bucket, Key=self._root + key, Range=wanted
-            )
-            with answer["Body"] as stream:
-                fault = get_range_fault(
-                    answer["ResponseMetadata"]["HTTPStatusCode"],
-                    answer.get("ContentRange"),
-                    answer.get("ContentLength"),
-                    start,
-                    length,
-                )
-                content = b"" if fault else read_body(stream, length + 1, deadline)
-            if fault or len(content) != length:
-                fault = fault or f"{len(content)} bytes in place of {length}"
-                raise RemoteUnavailable(f"{self.url}: wrong answer for a range of {key}: {fault}")
-            return content
+            return b"".join(self._read_range(client, key, start, length, deadline))
 
         return await self._run(get, key, timeout_seconds, abandon=True)
+
+    async def stream_range(
+        self, key: str, start: int, length: int, sink: RangeSink, *, timeout_seconds: float
+    ) -> None:
+        """See StreamingRemote.stream_range."""
+
+        def get(client: "S3Client", deadline: float) -> None:
+            done, take = sink.taken_bytes, sink.begin()
+            for block in self._read_range(client, key, start + done, length - done, deadline):
+                take(block)
+
+        await self._run(get, key, timeout_seconds, abandon=True)
+
+    def _read_range(
+        self, client: "S3Client", key: str, start: int, length: int, deadline: float
+    ) -> Iterator[bytes]:
+        """The blocks of a range while they arrive; raises where they are not exactly the range."""
+        wanted = f"bytes={start}-{start + length - 1}"
+        answer = client.get_object(Bucket=self._location.bucket, Key=self._root + key, Range=wanted)
+        left = length
+        with answer["Body"] as stream:
+            fault = get_range_fault(
+                answer["ResponseMetadata"]["HTTPStatusCode"],
+                answer.get("ContentRange"),
+                answer.get("ContentLength"),
+                start,
+                length,
+            )
+            for block in () if fault else read_blocks(stream, length + 1, deadline):
+                left -= len(block)
+                if left < 0:
+                    break
+                yield block
+        if fault or left:
+            fault = fault or f"{length - left} bytes in place of {length}"
+            raise RemoteUnavailable(f"{self.url}: wrong answer for a range of {key}: {fault}")
 
     async def put(self, key: str, body: bytes | Path, *, timeout_seconds: float) -> None:
         """See Remote.put. One request, whatever the size."""
@@ -242,90 +261,6 @@ class S3Remote:
         raise RemoteUnavailable(f"{self.url}: {key}: no answer within {timeout_seconds:g} s")
 
 
-class _Access:
-    """The client in use, and what follows a refusal. Safe to use from any thread.
-
-    `_again_at` is None exactly until the client in use has been refused; from that time on the
-    next call makes a fresh one. `_refusal` is set exactly while the credentials themselves are
-    refused, so that every call would be.
-    """
-
-    def __init__(
-        self, url: str, make_client: "Callable[[], S3Client]", clock: Callable[[], float]
-    ) -> None:
-        self._url = url
-        self._clock = clock
-        self._make_client = make_client
-        self._lock = threading.Lock()
-        self._client: S3Client | None = None
-        self._refusal: RemoteDenied | None = None
-        self._again_at: float | None = None
-        self._pause_seconds = FIRST_REFUSAL_SECONDS
-        self._renew()
-
-    @contextlib.contextmanager
-    def use(self, key: str) -> "Iterator[S3Client]":
-        """The client for one call about `key`; boto3's errors leave as RemoteErrors."""
-        client = self._get_client()
-        try:
-            yield client
-        except (*_BOTO_ERRORS, HTTPError, TimeoutError) as error:
-            failure = _translate(error, f"{self._url}: {key}")
-            if isinstance(failure, RemoteDenied):
-                self._refuse(client, failure, _is_about_credentials(error))
-            raise failure from error
-        with self._lock:
-            if client is self._client and self._refusal is None:
-                self._pause_seconds = FIRST_REFUSAL_SECONDS
-
-    def close(self) -> None:
-        """Close the idle connections."""
-        if self._client is not None:
-            self._client.close()
-
-    def _get_client(self) -> "S3Client":
-        with self._lock:
-            if self._again_at is not None and self._clock() >= self._again_at:
-                self._renew()
-            if self._refusal is not None:
-                # A new one each time: an error that is raised again and again gathers tracebacks.
-                raise RemoteDenied(str(self._refusal)) from self._refusal
-            assert self._client is not None
-            return self._client
-
-    def _renew(self) -> None:
-        """A fresh session and client: credential files are read anew. Not for two threads at once.
-
-        Credentials that cannot be had are a refusal, for calls to meet: a mount does without.
-        """
-        self.close()
-        try:
-            self._client = self._make_client()
-            self._refusal = self._again_at = None
-        except (*_BOTO_ERRORS, ValueError) as error:
-            failure = _translate(error, self._url)
-            failure.__cause__ = error
-            if not isinstance(failure, RemoteDenied):
-                raise failure from error
-            self._close_for_a_while(failure)
-
-    def _refuse(self, client: "S3Client", failure: RemoteDenied, about_credentials: bool) -> None:
-        with self._lock:
-            if client is not self._client or self._refusal is not None:
-                return  # An answer to a client of before; or one of many calls at the same time.
-            if about_credentials:
-                self._close_for_a_while(failure)
-            elif self._again_at is None:
-                # One object or one verb is not allowed: other calls go on, and other credentials
-                # are looked for now and then.
-                self._again_at = self._clock() + MOST_REFUSAL_SECONDS
-
-    def _close_for_a_while(self, failure: RemoteDenied) -> None:
-        self._refusal = failure
-        self._again_at = self._clock() + self._pause_seconds
-        self._pause_seconds = min(2 * self._pause_seconds, MOST_REFUSAL_SECONDS)
-
-
 def _make_client(location: S3Location, connections: int) -> "S3Client":
     session = botocore.session.Session(profile=location.profile)
     # A role that wants a one-time password would have botocore ask on the terminal, in a daemon.
@@ -385,3 +320,8 @@ def _read_answer(error: boto_errors.ClientError) -> Answer:
     said = error.response.get("Error", {})
     status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
     return Answer(said.get("Code", ""), status, said.get("Message", ""))
+
+
+_FOREIGN = ForeignErrors(
+    (*_BOTO_ERRORS, HTTPError, TimeoutError), _translate, _is_about_credentials
+)

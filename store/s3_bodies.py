@@ -59,18 +59,21 @@ def check_deadline(deadline: float) -> None:
         raise TimeoutError
 
 
-def read_body(stream: Any, most: int, deadline: float) -> bytes:
-    """The body `stream`, up to `most` bytes of it.
+def read_blocks(stream: Any, most: int, deadline: float) -> Iterator[bytes]:
+    """The body `stream` block by block, up to `most` bytes of it.
 
     read1 returns with what has come: a read of a whole block would wait for a trickle for ever.
     """
-    blocks: list[bytes] = []
     left = most
     while left > 0:
         check_deadline(deadline)
         block: bytes = stream.read1(min(left, BLOCK_BYTES), decode_content=False)
         if not block:
-            break
-        blocks.append(block)
+            return
+        yield block
         left -= len(block)
-    return b"".join(blocks)
+
+
+def read_body(stream: Any, most: int, deadline: float) -> bytes:
+    """The body `stream`, up to `most` bytes of it."""
+    return b"".join(read_blocks(stream, most, deadline))

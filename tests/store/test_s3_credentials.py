@@ -8,7 +8,7 @@ import pytest
 import trio
 
 from store.errors import RemoteDenied, RemoteMisconfigured
-from store.s3 import FIRST_REFUSAL_SECONDS, MOST_REFUSAL_SECONDS
+from store.s3_access import FIRST_REFUSAL_SECONDS, MOST_REFUSAL_SECONDS
 from tests.fakes.lying_server import Liar, Reply, error_reply
 from tests.fakes.s3_remotes import BUCKET, CONTENT, TIMEOUT_SECONDS, fetch, remote_at
 from tests.fakes.s3_servers import S3Server
