@@ -1,7 +1,8 @@
 """ContentReader: (pointer, offset, size) → bytes, each byte proven against the pointer.
 
 Knows files as runs of chunks. A file that is read in order is fetched ahead of its reader, with a
-window that doubles while the reading goes on and starts anew where it jumps.
+window that doubles while the reading goes on. Several readers in one file, each in order at a place
+of his own, have a window each.
 """
 
 from collections import OrderedDict
@@ -15,7 +16,8 @@ from store.memory_cache import MemoryCache
 from store.pointer import Pointer
 
 _LIST_BYTES = 48 << 20
-_STREAMS = 1024
+_CONTENTS = 1024
+_STREAMS_PER_CONTENT = 8
 _FIRST_WINDOW_BYTES = 1 << 20
 _LAST_WINDOW_BYTES = 64 << 20
 # The kernel asks for read-ahead in pieces that may arrive out of order; this much is still "in
@@ -25,34 +27,66 @@ _SLACK_BYTES = 2 << 20
 
 @dataclass(slots=True)
 class ReadStream:
-    """How one content is being read.
+    """One reader of a content, as far as one can be told from another.
 
-    Invariant: everything before `ahead` was asked for; `ahead` is 0 until reading proved to go in
-    order.
+    Invariant: all from where the window began up to `ahead` was asked for; `ahead` and
+    `window_bytes` are 0 until reading proved to go in order.
     """
 
-    next_offset: int = 0
+    next_offset: int
     window_bytes: int = 0
     ahead: int = 0
 
+    def is_near(self, offset: int) -> bool:
+        """Whether a read there is still in order."""
+        return abs(offset - self.next_offset) <= _SLACK_BYTES
 
-def plan_ahead(stream: ReadStream, offset: int, size: int, file_size: int) -> tuple[int, int]:
-    """Which bytes (start, end) to fetch ahead for this read, updating `stream`; empty if none.
+    def plan_ahead(self, end: int, file_size: int) -> tuple[int, int]:
+        """Which bytes (start, end) to fetch ahead after a read in order up to `end`."""
+        if end <= self.next_offset:
+            # What was read before, or a piece that comes late, is no progress.
+            return end, end
+        self.next_offset = end
+        if self.ahead - end > self.window_bytes // 2:
+            return end, end
+        doubled = max(2 * self.window_bytes, _FIRST_WINDOW_BYTES)
+        self.window_bytes = min(doubled, _LAST_WINDOW_BYTES)
+        start = max(end, self.ahead)
+        self.ahead = min(end + self.window_bytes, file_size)
+        return min(start, self.ahead), self.ahead
 
-    The first read of a file proves nothing. Pure but for `stream`.
-    """
-    end = min(offset + size, file_size)
-    in_order = stream.next_offset - _SLACK_BYTES <= offset <= stream.next_offset + _SLACK_BYTES
-    if stream.next_offset == 0 or not in_order:
-        stream.next_offset, stream.window_bytes, stream.ahead = end, 0, 0
-        return end, end
-    stream.next_offset = max(stream.next_offset, end)
-    if stream.ahead - end > stream.window_bytes // 2:
-        return end, end
-    stream.window_bytes = min(max(2 * stream.window_bytes, _FIRST_WINDOW_BYTES), _LAST_WINDOW_BYTES)
-    start = max(end, stream.ahead)
-    stream.ahead = min(end + stream.window_bytes, file_size)
-    return min(start, stream.ahead), stream.ahead
+
+class ReadStreams:
+    """How one content is being read: the streams in it, the last used one last."""
+
+    def __init__(self) -> None:
+        self._streams: list[ReadStream] = []
+
+    def __len__(self) -> int:
+        return len(self._streams)
+
+    @property
+    def last(self) -> ReadStream:
+        """The one that was read last; there is one after the first read."""
+        return self._streams[-1]
+
+    def plan_ahead(self, offset: int, size: int, file_size: int) -> tuple[int, int]:
+        """Which bytes (start, end) to fetch ahead for this read; empty if none. Pure but for what
+        is remembered.
+
+        The first read at a place proves nothing; what is behind it in order belongs to it.
+        """
+        end = min(offset + size, file_size)
+        near = [stream for stream in self._streams if stream.is_near(offset)]
+        if near:
+            stream = min(near, key=lambda stream: abs(offset - stream.next_offset))
+            self._streams.remove(stream)
+            planned = stream.plan_ahead(end, file_size)
+        else:
+            stream, planned = ReadStream(end), (end, end)
+        self._streams.append(stream)
+        del self._streams[:-_STREAMS_PER_CONTENT]
+        return planned
 
 
 class ContentReader:
@@ -61,7 +95,7 @@ class ContentReader:
     def __init__(self, source: ChunkSource) -> None:
         self._source = source
         self._lists: MemoryCache[ChunkId, ChunkList] = MemoryCache(_LIST_BYTES)
-        self._streams: OrderedDict[ChunkId, ReadStream] = OrderedDict()
+        self._streams: OrderedDict[ChunkId, ReadStreams] = OrderedDict()
 
     async def read(self, pointer: Pointer, offset: int, size: int) -> bytes:
         """The bytes from `offset`, `size` of them or as many as there are before the end.
@@ -116,11 +150,11 @@ class ContentReader:
         return await self._source.read_range(span.chunk, span.length, low, high - low)
 
     def _fetch_ahead(self, pointer: Pointer, chunks: ChunkList, offset: int, length: int) -> None:
-        stream = self._streams.setdefault(pointer.content, ReadStream())
+        streams = self._streams.setdefault(pointer.content, ReadStreams())
         self._streams.move_to_end(pointer.content)
-        while len(self._streams) > _STREAMS:
+        while len(self._streams) > _CONTENTS:
             self._streams.popitem(last=False)
-        start, end = plan_ahead(stream, offset, length, pointer.size)
+        start, end = streams.plan_ahead(offset, length, pointer.size)
         if end > start:
             wanted = chunks.covering(start, end - start)
             self._source.prefetch([chunks.span(number).chunk for number in wanted])

@@ -1,74 +1,41 @@
-"""Fetcher: from the remote to here. Single flight, demand before prefetch, everything proven.
+"""Fetcher: from the remote to here. Single flight, demand before prefetch before warm, everything
+proven.
 
-A flight is one range GET. Its bytes are cut at the pack's own chunk borders, each chunk is decoded
-and hashed, and only what proves true is kept in the pack cache and handed to whoever waits.
+A flight is one range GET. Its bytes are cut at the pack's own chunk borders while they arrive, each
+chunk is decoded and hashed, and only what proves true is kept in the pack cache and handed to
+whoever waits. What flies, and when, the schedule decides.
 """
 
 import logging
-from collections import OrderedDict, deque
-from collections.abc import Awaitable, Callable, Iterable
-from dataclasses import dataclass, field
-from typing import Protocol
+from collections.abc import Iterable
+from functools import partial
 
 import trio
 
-from store.byte_ranges import covered_by
 from store.cache_index import PackPlace
 from store.concurrency import VERIFY
-from store.errors import IntegrityError, MalformedObject, RemoteUnavailable, StoreError
-from store.fetch_plan import EntryRun, PackHistory, plan_entries, plan_miss
+from store.errors import (
+    IntegrityError,
+    LocalDiskFull,
+    RemoteUnavailable,
+    StoreError,
+)
+from store.fetch_landing import Landing
+from store.fetch_plan import MOST_RUN_BYTES, EntryRun
+from store.fetch_schedule import (
+    DEMANDS_AT_ONCE,
+    FetchSchedule,
+    Flight,
+    FlightClass,
+    TableSource,
+)
+from store.fetch_schedule import entry_number as entry_number
 from store.ids import ChunkId, PackName
 from store.pack_cache import PackCache
-from store.packs import PackEntry, PackTable, unpack_chunk
+from store.range_sink import stream_range
 from store.remote import Remote, pack_key
 
 log = logging.getLogger(__name__)
-
-_FLIGHTS_AT_ONCE = 16
-# The rest is for demand, which then never waits for a prefetch to end.
-_PREFETCH_FLIGHTS_AT_ONCE = 6
-_KNOWN_HISTORIES = 4096
-# Past this the oldest are forgotten; who then misses them brings them back.
-_MOST_WAITING_RUNS = 8192
-
-# The whole entry, not its offset alone: rows that lie about a place never share its flight.
-Key = tuple[PackName, PackEntry]
-
-
-class TableSource(Protocol):
-    """Where the fetcher learns a pack's table."""
-
-    def get_pack_table(self, pack: PackName) -> PackTable | None:
-        """The table of a pack of this remote, if known here."""
-        ...
-
-
-@dataclass(slots=True, eq=False)
-class _Flight:
-    """One range of one pack on its way.
-
-    Invariant: once `landed` is set, each offset in `wanted` is in `chunks` or `bad`, unless `error`
-    says why not. Only wanted chunks are held: a run may decode to far more than its length.
-    """
-
-    pack: PackName
-    entries: tuple[PackEntry, ...]
-    wanted: set[int] = field(default_factory=set)
-    chunks: dict[int, bytes] = field(default_factory=dict)
-    bad: dict[int, StoreError] = field(default_factory=dict)
-    error: StoreError | None = None
-    landed: trio.Event = field(default_factory=trio.Event)
-    # Whether it was started ahead of any reader; how many readers wait for it at this moment.
-    ahead: bool = False
-    waiting: int = 0
-
-    @property
-    def start(self) -> int:
-        return self.entries[0].offset
-
-    @property
-    def length(self) -> int:
-        return self.entries[-1].end - self.start
 
 
 class Fetcher:
@@ -79,17 +46,20 @@ class Fetcher:
     ) -> None:
         self._remote = remote
         self._cache = cache
-        self._tables = tables
         self._timeout_seconds = timeout_seconds
-        # A key is present exactly while one flight is bringing that entry.
-        self._flights: dict[Key, _Flight] = {}
-        self._histories: OrderedDict[PackName, PackHistory] = OrderedDict()
-        # Runs that nobody waits for; none of their entries is in a flight because of them.
-        self._waiting: deque[tuple[PackName, EntryRun]] = deque(maxlen=_MOST_WAITING_RUNS)
-        self._prefetching = 0
-        self._slots = trio.CapacityLimiter(_FLIGHTS_AT_ONCE)
+        self._schedule = FetchSchedule(tables, cache.load_ranges)
+        # A key is present exactly while its flight is under way.
+        self._landings: dict[Flight, Landing] = {}
+        self._demands = trio.CapacityLimiter(DEMANDS_AT_ONCE)
+        # Set, and replaced, whenever a flight lands.
+        self._next_landing = trio.Event()
         self._nursery: trio.Nursery | None = None
         self.fetched_bytes = 0
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing is under way and nothing waits to be fetched ahead."""
+        return self._schedule.is_idle
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Serve until cancelled; no fetch works outside of this."""
@@ -100,217 +70,155 @@ class Fetcher:
     async def fetch_chunk(self, place: PackPlace) -> bytes:
         """The proven bytes of a chunk that the cache does not have.
 
-        A chunk that arrives corrupt is fetched once more by itself. Raises StoreError.
+        A chunk that arrives corrupt is fetched once more by itself, and so is one whose flight
+        was begun ahead of any reader and failed. Raises StoreError.
         """
-        flight = self._flights.get((place.pack, place.entry))
-        if flight is None:
-            flight = self._start_demand(place)
+        flight = self._schedule.find(place)
+        landing = self._demand(place) if flight is None else self._landings[flight]
         try:
-            return await _chunk_from(flight, place.entry)
+            return await landing.wait_for(place.entry)
         except IntegrityError as error:
             log.warning("%s, is fetched again: %s", chunk_label(place.entry.chunk, place), error)
+        except StoreError as error:
+            if landing.flight.kind is FlightClass.DEMAND:
+                raise
+            log.debug("%s, is fetched again: %s", chunk_label(place.entry.chunk, place), error)
+        await landing.landed.wait()
         # Of all who waited the first one asks again; the others find its flight.
-        alone = self._flights.get((place.pack, place.entry))
-        if alone is None:
-            alone = _Flight(place.pack, (place.entry,))
-            self._launch(alone, self._fly)
-        return await _chunk_from(alone, place.entry)
+        again = self._schedule.find(place)
+        if again is None:
+            return await self._launch(self._schedule.start_alone(place)).wait_for(place.entry)
+        return await self._landings[again].wait_for(place.entry)
 
     def prefetch(self, places: Iterable[PackPlace]) -> None:
         """Get these ahead of need, in this order, as far as there is room for it."""
+        if self._cache.can_keep():
+            self._schedule.wait(places)
+            self._pump()
+
+    async def warm(self, places: Iterable[PackPlace]) -> None:
+        """Bring all these into the cache, in this order, after whatever else is to be fetched.
+
+        Returns when all of them are here: whoever wants to keep a bounded number of bytes ahead of
+        a reader gives so many at a time. Raises StoreError for the first that cannot be had or
+        kept; what is under way at that time still arrives.
+        """
+        runs = self._schedule.runs_of(places)
+        landings: list[Landing] = []
+        for pack, run in runs:
+            landings += [self._landings[f] for f in self._schedule.flights_of(pack, run)]
+            while (landing := await self._warm_next(pack, run)) is not None:
+                landings.append(landing)
+                _raise_first_error(landings)
+        for landing in landings:
+            await landing.landed.wait()
+        _raise_first_error(landings)
+        self._require_room()
+
+    async def _warm_next(self, pack: PackName, run: EntryRun) -> Landing | None:
+        """The flight of the first part of a run that is neither here nor under way, started when
+        there is room for it; None when there is no such part."""
+        while not self._schedule.may_start(FlightClass.WARM, MOST_RUN_BYTES):
+            await self._next_landing.wait()
+        self._require_room()
+        flight = self._schedule.start_absent(pack, run, FlightClass.WARM)
+        return None if flight is None else self._launch(flight)
+
+    def _require_room(self) -> None:
         if not self._cache.can_keep():
-            return
-        for pack, numbers in self._group_by_pack(places):
-            table = self._tables.get_pack_table(pack)
-            if table is None:
-                continue
-            wanted = range(numbers[0], numbers[-1] + 1)
-            for run in plan_entries(table, wanted, self._tell_here(pack, table)):
-                self._waiting.append((pack, run))
+            raise LocalDiskFull(
+                "the cache cannot be written: make room on its disk, then try again"
+            )
+
+    def _demand(self, place: PackPlace) -> Landing:
+        # More than what is asked for is not worth getting where it cannot be kept.
+        start = (
+            self._schedule.start_demand if self._cache.can_keep() else self._schedule.start_alone
+        )
+        landing = self._launch(start(place))
         self._pump()
+        return landing
 
-    def _group_by_pack(self, places: Iterable[PackPlace]) -> list[tuple[PackName, list[int]]]:
-        # Runs of neighbouring entries, in the order asked.
-        groups: list[tuple[PackName, list[int]]] = []
-        for place in places:
-            number = entry_number(self._tables.get_pack_table(place.pack), place)
-            if number is None:
-                continue
-            if groups and groups[-1][0] == place.pack and groups[-1][1][-1] + 1 == number:
-                groups[-1][1].append(number)
-            else:
-                groups.append((place.pack, [number]))
-        return groups
-
-    def _start_demand(self, place: PackPlace) -> _Flight:
-        table = self._tables.get_pack_table(place.pack)
-        number = entry_number(table, place)
-        if table is None or number is None or not self._cache.can_keep():
-            # Rows that disagree are no reason to fail: the chunk's own place is enough. Nor is
-            # more than that worth getting where it cannot be kept.
-            flight = _Flight(place.pack, (place.entry,))
-            self._launch(flight, self._fly)
-            return flight
-        here = self._tell_here(place.pack, table)
-        plan = plan_miss(table, number, self._history(place.pack), here)
-        flight = _Flight(place.pack, _entries(table, plan.demand))
-        self._launch(flight, self._fly)
-        self._waiting.extend((place.pack, run) for run in plan.after)
-        self._pump()
-        return flight
-
-    def _history(self, pack: PackName) -> PackHistory:
-        history = self._histories.setdefault(pack, PackHistory())
-        self._histories.move_to_end(pack)
-        while len(self._histories) > _KNOWN_HISTORIES:
-            self._histories.popitem(last=False)
-        return history
-
-    def _tell_here(self, pack: PackName, table: PackTable) -> Callable[[int], bool]:
-        """Which entries are cached or under way at this moment; good until the next await."""
-        cached = self._cache.load_ranges(pack)
-
-        def is_here(number: int) -> bool:
-            entry = table.entry(number)
-            return (pack, entry) in self._flights or covered_by(cached, entry.offset, entry.end)
-
-        return is_here
-
-    def _launch(self, flight: _Flight, fly: Callable[[_Flight], Awaitable[None]]) -> None:
+    def _launch(self, flight: Flight) -> Landing:
         if self._nursery is None:
             raise RuntimeError("the fetcher is not running")
-        for entry in flight.entries:
-            self._flights[flight.pack, entry] = flight
-        self._nursery.start_soon(fly, flight)
+        landing = Landing(flight, partial(self._cache.keep, flight.pack))
+        self._landings[flight] = landing
+        self._nursery.start_soon(self._fly, landing)
+        return landing
 
     def _pump(self) -> None:
         """Start prefetches while there is room for them."""
         if not self._cache.can_keep():
-            self._waiting.clear()
-        while self._waiting and self._prefetching < _PREFETCH_FLIGHTS_AT_ONCE:
-            pack, run = self._waiting.popleft()
-            table = self._tables.get_pack_table(pack)
-            if table is None:
-                continue
-            # What was demanded or came with another run meanwhile is left out.
-            here = self._tell_here(pack, table)
-            parts = plan_entries(table, range(run.first, run.last + 1), here)
-            self._waiting.extendleft((pack, part) for part in reversed(parts[1:]))
-            for part in parts[:1]:
-                self._prefetching += 1
-                self._launch(_Flight(pack, _entries(table, part), ahead=True), self._fly_ahead)
-
-    async def _fly_ahead(self, flight: _Flight) -> None:
+            self._schedule.drop_waiting()
         try:
-            await self._fly(flight)
-        finally:
-            self._prefetching -= 1
-        if flight.error is not None:
-            # A remote in trouble is not asked for more than somebody waits for.
-            self._waiting.clear()
-        try:
-            self._pump()
+            while (flight := self._schedule.start_next()) is not None:
+                self._launch(flight)
         except StoreError as error:
             # The cache index cannot be read; whoever demands a chunk is told.
             log.debug("nothing is fetched ahead: %s", error)
-            self._waiting.clear()
+            self._schedule.drop_waiting()
 
-    async def _fly(self, flight: _Flight) -> None:
+    async def _fly(self, landing: Landing) -> None:
+        error: StoreError | None = None
         try:
-            content = await self._fetch_range(flight)
-            await trio.to_thread.run_sync(self._land, flight, content, limiter=VERIFY)
-            # Whoever came while the chunks were being proven; few, and no await from here on.
-            late = flight.wanted - flight.chunks.keys() - flight.bad.keys()
-            for entry in flight.entries:
-                if entry.offset in late:
-                    _prove(flight, entry, memoryview(content))
-        except StoreError as error:
-            flight.error = error
+            await self._bring(landing)
+        except StoreError as failure:
+            error = failure
         except trio.Cancelled:
-            flight.error = RemoteUnavailable("the fetch was ended")
+            error = RemoteUnavailable("the fetch was ended")
             raise
-        except Exception as error:
+        except Exception as failure:
             log.exception("a fetch failed in a way that it should not")
-            flight.error = StoreError(f"internal error: {error!r}")
+            error = StoreError(f"internal error: {failure!r}")
         finally:
-            for entry in flight.entries:
-                if self._flights.get((flight.pack, entry)) is flight:
-                    del self._flights[flight.pack, entry]
-            flight.landed.set()
+            self._land(landing, error)
 
-    async def _fetch_range(self, flight: _Flight) -> bytes:
-        async with self._slots:
-            if not (flight.ahead or flight.waiting):
+    async def _bring(self, landing: Landing) -> None:
+        if landing.flight.kind is not FlightClass.DEMAND:
+            await self._fetch_range(landing)
+            return
+        async with self._demands:
+            if not landing.waiting:
                 # Else what readers gave up on, while the remote was dead, would pile up here.
                 raise RemoteUnavailable("nobody waits for it any more")
-            content = await self._remote.fetch_range(
+            await self._fetch_range(landing)
+
+    async def _fetch_range(self, landing: Landing) -> None:
+        flight = landing.flight
+        try:
+            await stream_range(
+                self._remote,
                 pack_key(flight.pack),
                 flight.start,
                 flight.length,
+                landing,
                 timeout_seconds=self._timeout_seconds,
             )
-        self.fetched_bytes += len(content)
-        return content
+        finally:
+            self.fetched_bytes += landing.received_bytes
+            if landing.has_unwritten:
+                with trio.CancelScope(shield=True):
+                    await trio.to_thread.run_sync(landing.settle, limiter=VERIFY)
 
-    def _land(self, flight: _Flight, content: bytes) -> None:
-        """Prove each chunk, set aside what is waited for, keep what is true. In a thread."""
-        view = memoryview(content)
-        good = [entry for entry in flight.entries if _prove(flight, entry, view)]
-        for first, last in _contiguous(good):
-            self._cache.keep(flight.pack, first, view[first - flight.start : last - flight.start])
-
-
-def _prove(flight: _Flight, entry: PackEntry, content: memoryview) -> bool:
-    low = entry.offset - flight.start
-    try:
-        chunk = unpack_chunk(entry, bytes(content[low : low + entry.stored_length]))
-    except IntegrityError as error:
-        flight.bad[entry.offset] = error
-        return False
-    if entry.offset in flight.wanted:
-        flight.chunks[entry.offset] = chunk
-    return True
+    def _land(self, landing: Landing, error: StoreError | None) -> None:
+        del self._landings[landing.flight]
+        self._schedule.land(landing.flight)
+        if error is not None and landing.flight.kind is not FlightClass.DEMAND:
+            # A remote in trouble is not asked for more than somebody waits for.
+            self._schedule.drop_waiting()
+        landing.finish(error)
+        self._next_landing.set()
+        self._next_landing = trio.Event()
+        self._pump()
 
 
-def entry_number(table: PackTable | None, place: PackPlace) -> int | None:
-    """Which entry of its pack's table a place is; None where the two do not agree."""
-    if table is None:
-        return None
-    try:
-        number = table.entry_index_at(place.entry.offset)
-    except MalformedObject:
-        return None
-    return number if table.entry(number) == place.entry else None
-
-
-def _entries(table: PackTable, run: EntryRun) -> tuple[PackEntry, ...]:
-    return tuple(table.entry(number) for number in range(run.first, run.last + 1))
-
-
-def _contiguous(entries: Iterable[PackEntry]) -> list[tuple[int, int]]:
-    """The byte ranges that neighbouring entries make up together."""
-    ranges: list[tuple[int, int]] = []
-    for entry in entries:
-        if ranges and ranges[-1][1] == entry.offset:
-            ranges[-1] = (ranges[-1][0], entry.end)
-        else:
-            ranges.append((entry.offset, entry.end))
-    return ranges
-
-
-async def _chunk_from(flight: _Flight, entry: PackEntry) -> bytes:
-    flight.wanted.add(entry.offset)
-    flight.waiting += 1
-    try:
-        await flight.landed.wait()
-    finally:
-        flight.waiting -= 1
-    if flight.error is not None:
-        raise flight.error
-    bad = flight.bad.get(entry.offset)
-    if bad is not None:
-        raise bad
-    return flight.chunks[entry.offset]
+def _raise_first_error(landings: Iterable[Landing]) -> None:
+    for landing in landings:
+        if landing.error is not None:
+            raise landing.error
+        for error in landing.bad.values():
+            raise error
 
 
 def chunk_label(chunk: ChunkId, place: PackPlace | None) -> str:

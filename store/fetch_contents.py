@@ -20,7 +20,7 @@ from store.concurrency import GIT_READS, run_all
 from store.directories import FOLDER_KINDS, TRACKED_KINDS
 from store.errors import ConfigError, LocalDiskFull, StoreError, is_of_the_remote
 from store.fetch import entry_number
-from store.fetch_plan import EntryRun, plan_entries
+from store.fetch_plan import EntryRun, absent_runs, merged
 from store.git import Revision
 from store.ids import ChunkId, PackName
 from store.local_store import LocalStore
@@ -90,7 +90,10 @@ def plan_runs(
             spans.append((number, number))
     runs: list[EntryRun] = []
     for first, last in spans:
-        runs += plan_entries(table, range(first, last + 1), is_here)
+        between = map(table.entry, filter(is_here, range(first, last + 1)))
+        here = merged([(entry.offset, entry.end) for entry in between])
+        span = table.entry(first).offset, table.entry(last).end
+        runs += absent_runs(table, span, here, table.pack_size)
     return runs
 
 
@@ -267,10 +270,8 @@ class _Fetch:
                 f"the cache in {self._local.settings.cache_directory} cannot be written; make room"
             )
         places = [PackPlace(pack, table.entry(n)) for n in range(run.first, run.last + 1)]
-        self._fetcher.prefetch(places)
         try:
-            # It is in the flight that was begun for the whole run, and tells how that ended.
-            await self._fetcher.fetch_chunk(places[0])
+            await self._fetcher.warm(places)
         except StoreError as error:
             if is_of_the_remote(error):
                 raise

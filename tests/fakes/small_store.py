@@ -168,7 +168,7 @@ class SmallStore:
 
     async def until_quiet(self) -> None:
         """Wait until no fetch is under way or waiting."""
-        while self.fetcher._flights or self.fetcher._waiting:
+        while not self.fetcher.is_idle:
             await trio.sleep(0.001)
 
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from store import contents
 from store.chunk_list import encode_chunk_list
-from store.contents import ContentReader, ReadStream, plan_ahead
+from store.contents import ContentReader, ReadStreams
 from store.errors import ChunkUnreadable
 from store.ids import ChunkId, chunk_id
 from store.packs import PackKind
@@ -172,7 +172,7 @@ async def test_reads_outside_the_file_are_empty(built: BuiltRemote, tmp_path: Pa
 async def test_the_streams_that_are_remembered_are_bounded(
     built: BuiltRemote, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(contents, "_STREAMS", 1)
+    monkeypatch.setattr(contents, "_CONTENTS", 1)
     async with open_store(built, tmp_path) as store:
         for name in ("large", "text", "large"):
             await store.reader.read(built.pointers[name], 0, 100)
@@ -184,14 +184,14 @@ class Reader:
 
     def __init__(self, file_size: int) -> None:
         self.file_size = file_size
-        self.stream = ReadStream()
+        self.streams = ReadStreams()
         self.windows: list[int] = []
         self.planned: list[tuple[int, int]] = []
 
     def read(self, offset: int, size: int) -> None:
-        start, end = plan_ahead(self.stream, offset, size, self.file_size)
+        start, end = self.streams.plan_ahead(offset, size, self.file_size)
         assert 0 <= start <= end <= self.file_size
-        self.windows.append(self.stream.window_bytes)
+        self.windows.append(self.streams.last.window_bytes)
         if start < end:
             assert start >= min(offset + size, self.file_size), "what is being read is prefetched"
             self.planned.append((start, end))
@@ -229,7 +229,7 @@ def test_pieces_out_of_order_within_the_kernel_s_read_ahead_are_still_in_order(
         batch = offsets[start : start + 8]
         chosen.shuffle(batch)
         for offset in batch:
-            start_ahead, end_ahead = plan_ahead(reader.stream, offset, 128 << 10, file_size)
+            start_ahead, end_ahead = reader.streams.plan_ahead(offset, 128 << 10, file_size)
             assert start_ahead <= end_ahead <= file_size
             if start_ahead < end_ahead:
                 reader.planned.append((start_ahead, end_ahead))
@@ -247,8 +247,32 @@ def test_jumps_fetch_nothing_ahead(places: list[int]) -> None:
         reader.read(place * 10 * MIB, 4096)
         if last is None or place != last:
             assert len(reader.planned) == before
-            assert reader.stream.window_bytes == 0
         last = place
+
+
+@many
+@given(st.data(), st.integers(2, 8))
+def test_readers_at_several_places_of_one_file_have_a_window_each(
+    data: st.DataObject, readers: int
+) -> None:
+    together = Reader(readers * 40 * MIB)
+    alone = [Reader(readers * 40 * MIB) for _ in range(readers)]
+    offsets = [number * 40 * MIB for number in range(readers)]
+    planned: list[list[tuple[int, int]]] = [[] for _ in range(readers)]
+    for number in data.draw(st.lists(st.integers(0, readers - 1), max_size=100)):
+        before = len(together.planned)
+        together.read(offsets[number], 128 << 10)
+        alone[number].read(offsets[number], 128 << 10)
+        planned[number] += together.planned[before:]
+        offsets[number] += 128 << 10
+    assert planned == [reader.planned for reader in alone]
+
+
+def test_no_more_streams_are_told_apart_than_a_few() -> None:
+    reader = Reader(1000 * MIB)
+    for number in range(50):
+        reader.read(number * 20 * MIB, 4096)
+    assert len(reader.streams) == 8
 
 
 async def test_fifty_readers_of_one_large_file_get_their_bytes(

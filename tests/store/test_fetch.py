@@ -5,6 +5,7 @@ import struct
 import threading
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trio
@@ -13,7 +14,9 @@ from trio.testing import wait_all_tasks_blocked
 from store import fetch
 from store.cache_index import PackPlace
 from store.errors import IntegrityError, ObjectMissing, RemoteUnavailable, StoreError
+from store.fetch_schedule import AHEAD_AT_ONCE
 from store.ids import ChunkId
+from store.pack_cache import PackCache
 from store.packs import PackEntry, PackTable
 from tests.fakes.faulty_remote import Cuts, Fault, Flips, Hangs, Raises, faulty
 from tests.fakes.gate import Gate, gated, gather_through, open_when_blocked
@@ -64,14 +67,15 @@ async def test_one_who_comes_while_the_bytes_are_proven_gets_them_without_anothe
     built = build_remote(random_files(3, SIZE))
     pack = built.packs[0]
     proving, go_on = threading.Event(), threading.Event()
-    real = fetch.Fetcher._land
+    real = PackCache.keep
 
-    def slowly(self: fetch.Fetcher, flight: fetch._Flight, content: bytes) -> None:
-        real(self, flight, content)
+    def slowly(self: PackCache, *place: Any) -> bool:
+        kept = real(self, *place)
         proving.set()
         assert go_on.wait(10)
+        return kept
 
-    monkeypatch.setattr(fetch.Fetcher, "_land", slowly)
+    monkeypatch.setattr(PackCache, "keep", slowly)
     async with open_store(built, tmp_path) as store, trio.open_nursery() as nursery:
         go_on.set()
         await store.fetcher.fetch_chunk(pack.place(0))
@@ -184,26 +188,6 @@ async def test_prefetches_that_hang_never_keep_demand_waiting(tmp_path: Path) ->
                 assert await store.fetcher.fetch_chunk(place) == contents_of(built)[4 * number]
 
 
-async def test_a_run_with_many_holes_takes_no_more_slots_than_prefetch_may(tmp_path: Path) -> None:
-    built = build_remote(random_files(100, SIZE))
-    pack = built.packs[0]
-
-    async with open_store(built, tmp_path, wrap_remote=faulty(lambda *_: Hangs())) as store:
-        fetcher = store.fetcher
-        # Six that hang fill the room for prefetches; the whole pack waits behind them as one run.
-        for number in range(0, 12, 2):
-            fetcher.prefetch([pack.place(number)])
-        fetcher.prefetch(pack.place(number) for number in range(12, 100))
-        for number in range(12, 100, 2):
-            entry = pack.table.entry(number)
-            store.cache.keep(pack.name, entry.offset, bytes(entry.stored_length))
-        fetcher._prefetching -= 1
-        fetcher._pump()
-        await wait_all_tasks_blocked()
-        asked = store.remote.calls  # type: ignore[attr-defined]
-        assert len(asked) == fetch._PREFETCH_FLIGHTS_AT_ONCE + 1
-
-
 async def test_what_was_prefetched_is_kept_and_not_fetched_again(tmp_path: Path) -> None:
     built = build_remote(random_files(30, SIZE))
     pack = built.packs[0]
@@ -227,14 +211,14 @@ async def test_a_remote_in_trouble_is_not_asked_for_more_than_is_demanded(tmp_pa
     async with open_store(built, tmp_path, wrap_remote=faulty(plan)) as store:
         store.fetcher.prefetch(pack.place(0) for pack in built.packs)
         await store.until_quiet()
-        assert len(store.remote.calls) == fetch._PREFETCH_FLIGHTS_AT_ONCE  # type: ignore[attr-defined]
+        assert len(store.remote.calls) == AHEAD_AT_ONCE  # type: ignore[attr-defined]
 
 
-async def test_from_the_twelfth_miss_on_the_whole_pack_comes(tmp_path: Path) -> None:
+async def test_a_few_misses_in_a_small_pack_bring_all_of_it(tmp_path: Path) -> None:
     built = build_remote(random_files(60, SIZE))
     pack = built.packs[0]
     async with open_store(built, tmp_path) as store:
-        for number in range(0, 24, 2):
+        for number in range(0, 8, 2):
             assert not store.cache.covers(pack.name, 8, pack.table.entry(59).end)
             await store.fetcher.fetch_chunk(pack.place(number))
         await store.until_quiet()

@@ -5,11 +5,9 @@ from pathlib import Path
 import trio
 from trio.testing import wait_all_tasks_blocked
 
+from store.fetch_schedule import DEMANDS_AT_ONCE as SLOTS
 from tests.fakes.gate import Gate, gated
 from tests.fakes.small_store import build_remote, open_store, random_files
-
-# As many as the fetcher has under way at once.
-SLOTS = 16
 
 
 async def test_what_nobody_waits_for_any_more_is_not_fetched(tmp_path: Path) -> None:
