@@ -85,6 +85,7 @@ class CacheIndex:
 
     def __init__(self, folder: Path) -> None:
         """`folder` must be private to the user and on a disk that can lock."""
+        self.folder = folder
         self._tables = Tables(folder, _NAMES)
 
     def close(self) -> None:

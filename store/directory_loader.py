@@ -1,9 +1,11 @@
 """DirectoryLoader: directories of any revision, read from git once and kept by tree id."""
 
 from collections.abc import Iterator
+from functools import partial
 
 from store.cache_index import CacheIndex
 from store.directories import EMPTY_DIRECTORY, MAX_DEPTH, Directory, Entry, Kind, read_tree
+from store.directory_ahead import DirectoriesAhead, start_reading
 from store.errors import GitError, LocalDiskFull, MalformedObject
 from store.git import GitRepository
 from store.memory_cache import MemoryCache
@@ -26,6 +28,7 @@ class DirectoryLoader:
         # What is not in the index yet, and how many bytes that is.
         self._unsaved: dict[bytes, bytes] = {}
         self._unsaved_bytes = 0
+        self._ahead = DirectoriesAhead(partial(start_reading, repository.paths, index.folder))
 
     def get(self, tree: bytes) -> Directory | None:
         """The directory if it is in memory."""
@@ -82,4 +85,5 @@ class DirectoryLoader:
         self._unsaved_bytes += len(packed)
         if self._unsaved_bytes >= _UNSAVED_BYTES:
             self.save()
+        self._ahead.note(tree, found)
         return found

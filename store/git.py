@@ -21,6 +21,9 @@ from store.ids import GitId
 
 __all__ = ["Commit", "GitRepository", "Revision", "blob_id"]
 
+_WINDOW_BYTES = 4 << 20
+_MAPPED_BYTES = 64 << 20
+
 
 @dataclass(frozen=True, slots=True)
 class Commit:
@@ -46,6 +49,7 @@ class GitRepository:
     def __init__(self, paths: RepositoryPaths) -> None:
         """Raises GitError for a repository that libgit2 cannot or, by its owner, must not open."""
         self.paths = paths
+        _bound_maps()
         self.index = GitIndex(paths.git_dir / "index")
         try:
             self._repository = pygit2.Repository(str(paths.git_dir))
@@ -148,3 +152,10 @@ class GitRepository:
         ids = [pack.add(content) for content in contents]
         pack.write(self.paths)
         return ids
+
+
+def _bound_maps() -> None:
+    """Have libgit2 map small windows of git's packs, and few. A walk of a million files else brings
+    the whole pack into this process, where it counts as memory in use; it is no slower."""
+    pygit2.settings.mwindow_size = _WINDOW_BYTES
+    pygit2.settings.mwindow_mapped_limit = _MAPPED_BYTES
