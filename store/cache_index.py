@@ -36,7 +36,7 @@ from store.ids import (
 )
 from store.packs import TABLE_ENTRY_BYTES, PackEntry, PackTable
 from store.remote_format import RemoteFormat, parse_remote_format
-from store.remote_index import IndexedPack, sorted_places
+from store.remote_index import IndexedPack, iterate_places, sorted_places
 from store.tables import Tables
 
 log = logging.getLogger(__name__)
@@ -119,21 +119,16 @@ class CacheIndex:
         return {key[len(prefix) :].hex() for key in keys}
 
     def keep_index(
-        self,
-        store: str,
-        index_hash: str,
-        packs: Sequence[IndexedPack],
-        places: Iterable[tuple[bytes, bytes]] | None = None,
+        self, store: str, index_hash: str, packs: Sequence[IndexedPack], raw: bytes | None = None
     ) -> None:
         """Take an index object in: chunks and pack tables first, the fact that it is here last.
 
-        `places` are those of all its chunks, sorted, where the caller has them at less than the
-        cost of a sort, as `iterate_places` does.
+        `packs` are what `parse_index` makes of `raw`; the bytes themselves, where the caller has
+        them, are sorted as the rows have to be, which saves half the work.
         """
-        prefix = _store_prefix(store)
-        rows = sorted_places(packs) if places is None else places
-        self._tables.put_many("chunks", ((prefix + chunk, place) for chunk, place in rows))
-        raw_hash = bytes.fromhex(index_hash)
+        prefix, raw_hash = _store_prefix(store), bytes.fromhex(index_hash)
+        places = sorted_places(packs, prefix) if raw is None else iterate_places(raw, prefix)
+        self._tables.put_many("chunks", places)
         tables = ((prefix + bytes.fromhex(pack.name), raw_hash + pack.table.raw) for pack in packs)
         self._tables.put_many("packs", tables)
         self._tables.put_many("indexes", [(prefix + raw_hash, b"")])

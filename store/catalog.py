@@ -24,7 +24,7 @@ from store.remote import (
     parse_index_key,
 )
 from store.remote_format import MAX_FORMAT_BYTES, RemoteFormat, parse_remote_format
-from store.remote_index import MAX_INDEX_BYTES, index_hash, iterate_places, parse_index
+from store.remote_index import MAX_INDEX_BYTES, index_hash, parse_index
 
 log = logging.getLogger(__name__)
 
@@ -161,7 +161,7 @@ class Catalog:
     def _keep_index(self, store: str, name: str, raw: bytes) -> None:
         if index_hash(raw) != name:
             raise IntegrityError(f"the index object {name} does not hash to its name")
-        self.index.keep_index(store, name, parse_index(raw), iterate_places(raw))
+        self.index.keep_index(store, name, parse_index(raw), raw)
 
     async def _fetch(self, key: str, max_bytes: int) -> bytes:
         return await self.remote.fetch(

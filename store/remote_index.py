@@ -88,20 +88,20 @@ def parse_index(raw: bytes) -> tuple[IndexedPack, ...]:
     )
 
 
-def iterate_places(raw: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """Of each entry of an index object that `parse_index` took, sorted by chunk id: the chunk id;
-    and its pack's raw name with what follows the chunk id in that pack's table."""
+def iterate_places(raw: bytes, prefix: bytes = b"") -> Iterator[tuple[bytes, bytes]]:
+    """Of each entry of an index object that `parse_index` took, sorted by chunk id: `prefix` and
+    chunk id; and its pack's raw name with what follows the chunk id in that pack's table."""
     _, entries_start = _checked_layout(raw)
     view = memoryview(raw)
     names = [name for name, _, _ in _PACK.iter_unpack(view[_HEADER.size : entries_start])]
     for chunk, number, place in _ENTRY.iter_unpack(view[entries_start:]):
-        yield chunk, names[number] + place
+        yield prefix + chunk, names[number] + place
 
 
-def sorted_places(packs: Sequence[IndexedPack]) -> list[tuple[bytes, bytes]]:
-    """As `iterate_places`, from the packs."""
+def sorted_places(packs: Sequence[IndexedPack], prefix: bytes = b"") -> list[tuple[bytes, bytes]]:
+    """As `iterate_places`, from the packs, at the cost of a sort."""
     rows = [
-        (chunk, raw_name + place)
+        (prefix + chunk, raw_name + place)
         for raw_name, pack in ((bytes.fromhex(pack.name), pack) for pack in packs)
         for chunk, place in _TABLE_ENTRY.iter_unpack(pack.table.raw)
     ]
@@ -137,8 +137,9 @@ def _checked_layout(raw: bytes) -> tuple[int, int]:
 
 def _collect_tables(entries: memoryview, pack_count: int) -> list[bytes]:
     """The table of each pack, put together from its entries and sorted by offset."""
-    # As bytes, not as a list of rows: a million entries then take 45 MB, not 130.
-    tables = [bytearray() for _ in range(pack_count)]
+    # By pack and by mebibyte of the pack, so that what is sorted fits in the processor's own
+    # memory; as bytes, not as lists of rows: a million entries then take 45 MB, not 130.
+    parts: dict[int, bytearray] = {}
     last_chunk, last_number = b"", 0
     for chunk, number, place in _ENTRY.iter_unpack(entries):
         if chunk <= last_chunk and (chunk < last_chunk or number <= last_number):
@@ -146,14 +147,22 @@ def _collect_tables(entries: memoryview, pack_count: int) -> list[bytes]:
         if number >= pack_count:
             raise MalformedObject(f"an index object names a pack of number {number}")
         last_chunk, last_number = chunk, number
-        tables[number] += chunk + place
-    return [_sorted_by_offset(table) for table in tables]
+        # The place begins with the offset, of which these are the bits from the twentieth on.
+        key = number << 12 | place[3] << 4 | place[2] >> 4
+        part = parts.get(key)
+        if part is None:
+            part = parts[key] = bytearray()
+        part += chunk + place
+    tables = [bytearray() for _ in range(pack_count)]
+    for key in sorted(parts):
+        tables[key >> 12] += _sorted_by_offset(parts.pop(key))
+    return list(map(bytes, tables))
 
 
-def _sorted_by_offset(table: bytearray) -> bytes:
-    """The rows of a pack table in order of offset."""
-    offsets = [offset for (offset,) in _OFFSET_OF.iter_unpack(table)]
-    rows = dict(zip(offsets, (row for (row,) in _ROW.iter_unpack(table)), strict=True))
+def _sorted_by_offset(part: bytearray) -> bytes:
+    """The rows of a part of a pack table in order of offset."""
+    offsets = [offset for (offset,) in _OFFSET_OF.iter_unpack(part)]
+    rows = dict(zip(offsets, (row for (row,) in _ROW.iter_unpack(part)), strict=True))
     if len(rows) != len(offsets):
         raise MalformedObject("an index object puts two chunks of a pack in one place")
     return b"".join(map(rows.__getitem__, sorted(rows)))

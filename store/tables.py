@@ -77,7 +77,12 @@ class Tables:
     def get(self, table: str, key: bytes) -> bytes | None:
         """The value of one key, or None."""
         handle = self._tables[table]
-        return self._read(lambda txn: _copied(txn.get(key, db=handle)))
+        try:
+            # Asked for every chunk that is read: without the calls that the general way makes.
+            with self._environment.begin() as txn:
+                return _copied(txn.get(key, db=handle))
+        except lmdb.Error:
+            return self._read(lambda txn: _copied(txn.get(key, db=handle)))
 
     def get_many(self, table: str, keys: Sequence[bytes]) -> list[bytes | None]:
         """The values of many keys, in one transaction and in the order of the keys."""
@@ -215,7 +220,8 @@ def _delete_batch(handle: lmdb._Database, batch: list[bytes], txn: lmdb.Transact
 
 def _copied(value: bytes | memoryview | None) -> bytes | None:
     # Already a copy, since transactions here hand out bytes; for the type checker's sake.
-    return None if value is None else bytes(value)
+    assert not isinstance(value, memoryview)
+    return value
 
 
 def _rows_from(txn: lmdb.Transaction, handle: lmdb._Database, prefix: bytes) -> Iterator[Row]:

@@ -8,7 +8,7 @@ from store import byte_ranges
 from store.cache_index import CacheIndex, PackUse, pack_place, parse_place
 from store.directories import PACKED_VERSION
 from store.ids import ChunkId, GitId, chunk_id, hash_bytes, new_pack_name
-from store.remote_index import encode_index, iterate_places, parse_index
+from store.remote_index import encode_index, parse_index
 from store.tables import Tables
 from tests.fakes.small_store import REPOSITORY, STORE, BuiltPack, build_pack
 
@@ -47,11 +47,11 @@ def test_an_index_object_that_was_kept_says_where_each_chunk_is(index: CacheInde
     assert index.load_places(STORE, asked) == [packs[1].place(2), None, packs[0].place(0)]
 
 
-def test_an_index_object_is_kept_with_the_places_that_come_with_it(index: CacheIndex) -> None:
+def test_an_index_object_is_kept_from_its_bytes_as_from_its_packs(index: CacheIndex) -> None:
     shared = b"a chunk of both packs"
     packs = sorted((built(3, shared), built(4, shared)), key=lambda pack: pack.name)
     raw = encode_index([pack.indexed for pack in packs])
-    index.keep_index(STORE, HASH, parse_index(raw), iterate_places(raw))
+    index.keep_index(STORE, HASH, parse_index(raw), raw)
     for pack in packs:
         assert index.load_pack_table(STORE, pack.name) == pack.table
         for number, entry in enumerate(list(pack.table)[:-1]):

@@ -96,6 +96,9 @@ def test_what_is_written_is_read_back_in_order_of_name(packs: list[IndexedPack])
 def test_the_places_of_an_index_are_those_of_its_packs(packs: list[IndexedPack]) -> None:
     places = list(iterate_places(encode_index(packs)))
     assert places == sorted_places(packs)
+    prefixed = [(b"prefix" + chunk, place) for chunk, place in places]
+    assert list(iterate_places(encode_index(packs), b"prefix")) == prefixed
+    assert sorted_places(packs, b"prefix") == prefixed
     assert places == sorted(
         (entry.chunk, pack_place(pack.name, entry)) for pack in packs for entry in pack.table
     )
