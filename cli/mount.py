@@ -1,7 +1,6 @@
 """`revfs mount`: a revision as a folder, or all of them."""
 
 import logging
-import logging.handlers
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +10,7 @@ import click
 
 from cli.completing import complete_revision_then_place
 from cli.console import App, LogFormatter
+from cli.log_file import SharedLogFile
 from cli.options import REMOTE, TIMEOUT
 from cli.settings import SIZE, Settings, load_settings
 from cli.stores import open_mount_records, store_settings
@@ -21,8 +21,6 @@ from vfs.mount_records import mount_id
 from vfs.mount_request import MountKind, MountRequest
 from vfs.mountpoints import default_mountpoint, prepare, real_place
 
-_LOG_BYTES = 4 << 20
-_OLD_LOGS = 2
 # What stands for the log of a mount that logs to where it was started.
 _TERMINAL = Path("/dev/stderr")
 
@@ -181,7 +179,7 @@ def _require_writable(log: Path) -> None:
 
 def _log_to_file(log: Path, verbose: bool) -> None:
     """Log to a file that is put aside when it gets large, instead of to the terminal."""
-    handler = logging.handlers.RotatingFileHandler(log, maxBytes=_LOG_BYTES, backupCount=_OLD_LOGS)
+    handler = SharedLogFile(log)
     handler.setFormatter(LogFormatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     root = logging.getLogger()
     root.handlers[:] = [handler]

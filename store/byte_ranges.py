@@ -6,7 +6,7 @@ little-endian, in order, with a gap between any two.
 
 import struct
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 EMPTY = b""
 _PAIR = struct.Struct("<II")
@@ -17,6 +17,11 @@ def pairs(packed: bytes) -> list[tuple[int, int]]:
     if len(packed) % _PAIR.size:
         return []
     return list(_PAIR.iter_unpack(packed))
+
+
+def pack(found: Iterable[tuple[int, int]]) -> bytes:
+    """The packed form of ranges as `pairs` gives them."""
+    return b"".join(_PAIR.pack(*pair) for pair in found)
 
 
 def covers(packed: bytes, start: int, end: int) -> bool:
@@ -43,7 +48,7 @@ def union(packed: bytes, other: bytes) -> bytes:
             merged[-1] = (merged[-1][0], max(end, merged[-1][1]))
         else:
             merged.append((start, end))
-    return b"".join(_PAIR.pack(*pair) for pair in merged)
+    return pack(merged)
 
 
 def remove(packed: bytes, start: int, end: int) -> bytes:

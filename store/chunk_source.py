@@ -7,16 +7,15 @@ proven in that very place is read in part.
 
 import logging
 import math
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 import trio
 
-from store.cache_index import CacheIndex, PackPlace
+from store.cache_index import PackPlace
 from store.catalog import Catalog
 from store.codec import Codec
 from store.concurrency import DISK_READS, SHARE_READS, TABLE_WRITES
@@ -27,13 +26,13 @@ from store.errors import (
     ObjectMissing,
     StoreError,
 )
-from store.fetch import Fetcher, chunk_label, entry_number
+from store.fetch import chunk_label, entry_number
 from store.ids import ChunkId, GitId, PackName
 from store.local_folders import is_on_network
 from store.local_store import LocalSources
 from store.memory_cache import MemoryCache
 from store.open_files import NotInMemory, OpenFiles
-from store.packs import PackTable, unpack_chunk
+from store.packs import unpack_chunk
 from store.remote import FORMAT_KEY, pack_key
 
 log = logging.getLogger(__name__)
@@ -41,7 +40,6 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 _RECENT_BYTES = 64 << 20
-_TABLE_BYTES = 64 << 20
 # Up to here a load from the page cache with its hash costs less than handing it to a thread.
 _INLINE_BYTES = 256 << 10
 _REFRESH_PAUSE_SECONDS = 5.0
@@ -59,31 +57,25 @@ class Located:
     shared: bool = False
 
 
+class ChunkFetcher(Protocol):
+    """What fetches chunks: here, or in another process."""
+
+    async def fetch_chunk(self, place: PackPlace, *, anew: bool = False) -> bytes | None:
+        """The proven bytes of a chunk; None where the pack cache has it by now, unless it is to be
+        fetched `anew`. Raises StoreError."""
+        ...
+
+    def prefetch(self, places: Iterable[PackPlace]) -> None:
+        """Get these ahead of need, in this order, as far as there is room for it."""
+        ...
+
+
 @dataclass(slots=True, eq=False)
 class _Refresh:
     """The remote being asked, and how that ended."""
 
     done: trio.Event = field(default_factory=trio.Event)
     error: StoreError | None = None
-
-
-class PackTables:
-    """The tables of the packs of one remote, recently used ones in memory."""
-
-    def __init__(self, index: CacheIndex, catalog: Catalog) -> None:
-        self._index = index
-        self._catalog = catalog
-        self._recent: MemoryCache[PackName, PackTable] = MemoryCache(_TABLE_BYTES)
-
-    def get_pack_table(self, pack: PackName) -> PackTable | None:
-        """The table of a pack, if its index object is known here."""
-        table = self._recent.get(pack)
-        store = self._catalog.get_store()
-        if table is None and store is not None:
-            table = self._index.load_pack_table(store, pack)
-            if table is not None:
-                self._recent.put(pack, table, len(table.raw))
-        return table
 
 
 class ChunkSource:
@@ -93,7 +85,7 @@ class ChunkSource:
         self,
         local: LocalSources,
         catalog: Catalog | None,
-        fetcher: Fetcher | None,
+        fetcher: ChunkFetcher | None,
         commit: GitId | None,
     ) -> None:
         """`catalog` and `fetcher` are None where no remote is configured."""
@@ -183,6 +175,41 @@ class ChunkSource:
             )
         return found[start : start + length]
 
+    def read_now(self, chunk: ChunkId, chunk_length: int, start: int, length: int) -> bytes | None:
+        """As `read_range`, from memory and the page cache alone; None where that is not enough."""
+        found = self._recent.get(chunk)
+        if found is None:
+            located = self.locate(chunk)
+            if located is None or located.shared or not self._may_have(located):
+                return None
+            if chunk_length > _INLINE_BYTES:
+                return self._load_part_now(located, chunk_length, start, length)
+            found = self._load_whole_now(located)
+            if found is not None and length < chunk_length:
+                # The rest of it is most often asked for next.
+                self._recent.put(chunk, found, len(found))
+        if found is None or len(found) != chunk_length:
+            return None
+        return found[start : start + length]
+
+    def _may_have(self, located: Located) -> bool:
+        """Whether the local file has the chunk, as far as the tables know."""
+        entry = located.place.entry
+        return not located.cached or self._local.cache.covers(
+            located.place.pack, entry.offset, entry.end
+        )
+
+    def _load_part_now(
+        self, located: Located, chunk_length: int, start: int, length: int
+    ) -> bytes | None:
+        entry = located.place.entry
+        if entry.codec != Codec.RAW or entry.raw_length != chunk_length or located.shared:
+            return None
+        try:
+            return self._files.load_part_now(located.path, entry, start, length)
+        except (NotInMemory, OSError):
+            return None
+
     def _locate_remote(self, chunk: ChunkId) -> Located | None:
         store = None if self._catalog is None else self._catalog.get_store()
         if store is None or self._catalog is None:
@@ -263,7 +290,7 @@ class ChunkSource:
         if not located.cached:
             return await self._load_whole(located)
         entry = located.place.entry
-        if self._local.cache.covers(located.place.pack, entry.offset, entry.end):
+        if self._may_have(located):
             try:
                 return await self._load_whole(located)
             except (IntegrityError, ObjectMissing) as error:
@@ -276,7 +303,20 @@ class ChunkSource:
                 log.debug("cached bytes cannot be read: %s", error)
         if self._fetcher is None:
             raise ChunkMissing("its cached bytes are gone, and nothing is fetched here")
-        return await self._fetcher.fetch_chunk(located.place)
+        return await self._fetch(self._fetcher, located)
+
+    async def _fetch(self, fetcher: ChunkFetcher, located: Located) -> bytes:
+        content = await fetcher.fetch_chunk(located.place)
+        if content is not None:
+            return content
+        try:
+            return await self._load_whole(located)
+        except StoreError as error:
+            log.debug("what is said to be cached is not: %s", error)
+        content = await fetcher.fetch_chunk(located.place, anew=True)
+        if content is None:
+            raise ChunkMissing("its cached bytes are gone, and it was not fetched anew")
+        return content
 
     async def _bring_from_elsewhere(
         self, chunk: ChunkId, failed: Located, cause: StoreError
@@ -337,16 +377,11 @@ class ChunkSource:
         located = self.locate(chunk)
         if located is None or located.place.entry.codec != Codec.RAW:
             return None
-        entry = located.place.entry
-        if entry.raw_length != chunk_length:
+        if located.place.entry.raw_length != chunk_length or not self._may_have(located):
             return None
-        if located.cached and not self._local.cache.covers(
-            located.place.pack, entry.offset, entry.end
-        ):
-            return None
-        if not located.shared:
-            with suppress(NotInMemory, OSError):
-                return self._files.load_part_now(located.path, entry, start, length)
+        part = self._load_part_now(located, chunk_length, start, length)
+        if part is not None:
+            return part
         load = partial(self._load_part_in_thread, located, start, length)
         return await _in_thread(located, load)
 

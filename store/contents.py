@@ -114,6 +114,26 @@ class ContentReader:
             parts.append(await self._read_span(chunks.span(number), offset, length))
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
+    def read_now(self, pointer: Pointer, offset: int, size: int) -> bytes | None:
+        """As `read`, where nothing has to be waited for; None where something has."""
+        length = min(size, pointer.size - offset)
+        if length <= 0:
+            return b""
+        if pointer.chunks == 1:
+            return self._source.read_now(pointer.content, pointer.size, offset, length)
+        chunks = self._lists.get(pointer.content)
+        if chunks is None:
+            return None
+        parts = []
+        for number in chunks.covering(offset, length):
+            span = chunks.span(number)
+            part = self._source.read_now(span.chunk, span.length, *_part_of(span, offset, length))
+            if part is None:
+                return None
+            parts.append(part)
+        self._fetch_ahead(pointer, chunks, offset, length)
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
     async def read_chunk_list(self, pointer: Pointer) -> ChunkList:
         """The chunk list of a file of more than one chunk, proven to be the pointer's own."""
         found = self._lists.get(pointer.content)
@@ -145,9 +165,8 @@ class ContentReader:
         return await self._source.read_range(pointer.content, pointer.size, offset, length)
 
     async def _read_span(self, span: ChunkSpan, offset: int, length: int) -> bytes:
-        low = max(offset, span.start) - span.start
-        high = min(offset + length, span.start + span.length) - span.start
-        return await self._source.read_range(span.chunk, span.length, low, high - low)
+        part = _part_of(span, offset, length)
+        return await self._source.read_range(span.chunk, span.length, *part)
 
     def _fetch_ahead(self, pointer: Pointer, chunks: ChunkList, offset: int, length: int) -> None:
         streams = self._streams.setdefault(pointer.content, ReadStreams())
@@ -158,3 +177,10 @@ class ContentReader:
         if end > start:
             wanted = chunks.covering(start, end - start)
             self._source.prefetch([chunks.span(number).chunk for number in wanted])
+
+
+def _part_of(span: ChunkSpan, offset: int, length: int) -> tuple[int, int]:
+    """Which part (start in the chunk, length) of a chunk is in that range of its file."""
+    low = max(offset, span.start) - span.start
+    high = min(offset + length, span.start + span.length) - span.start
+    return low, high - low

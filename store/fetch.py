@@ -67,7 +67,7 @@ class Fetcher:
             task_status.started()
             await trio.sleep_forever()
 
-    async def fetch_chunk(self, place: PackPlace) -> bytes:
+    async def fetch_chunk(self, place: PackPlace, *, anew: bool = False) -> bytes:
         """The proven bytes of a chunk that the cache does not have.
 
         A chunk that arrives corrupt is fetched once more by itself, and so is one whose flight

@@ -15,7 +15,6 @@ import trio
 
 from store import byte_ranges
 from store.cache_index import PackPlace, PackUse
-from store.chunk_source import PackTables
 from store.concurrency import GIT_READS, run_all
 from store.directories import FOLDER_KINDS, TRACKED_KINDS
 from store.errors import ConfigError, LocalDiskFull, StoreError, is_of_the_remote
@@ -27,6 +26,7 @@ from store.local_store import LocalStore
 from store.materialise import Failure, walk_files
 from store.opening import Reading, RemoteParts, WrapRemote, open_reading, unwrapped
 from store.pack_cache import DiskState, plan_eviction
+from store.pack_tables import PackTables
 from store.packs import PackTable
 from store.paths import load_path
 from store.pointer import Pointer

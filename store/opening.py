@@ -8,14 +8,16 @@ from dataclasses import dataclass
 import trio
 
 from store.catalog import Catalog
-from store.chunk_source import ChunkSource, PackTables
+from store.chunk_source import ChunkSource
 from store.concurrency import TABLE_WRITES
 from store.config import RemoteSettings, require_trust
 from store.contents import ContentReader
 from store.deferred_remote import DeferredRemote
 from store.fetch import Fetcher
+from store.fetch_client import FetchClient, ServedCatalog
 from store.ids import GitId
 from store.local_store import LocalSources, LocalStore, identity_of
+from store.pack_tables import PackTables
 from store.remote import Remote
 from store.retry import RetryingRemote
 
@@ -88,7 +90,8 @@ async def open_remote_parts(
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """A store opened for reading one commit; `remote` is None where none is configured."""
+    """A store opened for reading one commit. `remote` is None where none is configured, and where
+    another process fetches."""
 
     source: ChunkSource
     contents: ContentReader
@@ -109,6 +112,26 @@ async def open_reading(
             async with open_remote_parts(local, local.settings.remote, wrap_remote) as parts:
                 with closing(parts.source(local.sources, commit)) as source:
                     yield Reading(source, ContentReader(source), parts)
+        nursery.cancel_scope.cancel()
+
+
+@asynccontextmanager
+async def open_served_reading(
+    local: LocalStore, commit: GitId | None, client: FetchClient
+) -> AsyncIterator[Reading]:
+    """As `open_reading`, where another process fetches (`store.fetch_service`)."""
+    remote = local.settings.remote
+    catalog = None
+    if remote is not None:
+        repository = local.settings.repository_id
+        identity = identity_of(remote)
+        catalog = ServedCatalog(open_remote(remote), identity, repository, local.index, client)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(_flush_for_ever, local)
+        await nursery.start(client.run)
+        fetcher = None if catalog is None else client
+        with closing(ChunkSource(local.sources, catalog, fetcher, commit)) as source:
+            yield Reading(source, ContentReader(source), None)
         nursery.cancel_scope.cancel()
 
 

@@ -30,6 +30,8 @@ _BYTES_BETWEEN_CHECKS = 64 << 20
 _FULL_SECONDS = 10.0
 # The unit of st_blocks, whatever the file system's own (stat(2)).
 _STAT_BLOCK_BYTES = 512
+# What is forgotten of these costs a question.
+_MOST_NOTED = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +78,8 @@ class PackCache:
         self._lock = threading.Lock()
         # Ranges that are in files but may not be in the tables yet, packed; under the lock.
         self._unrecorded: dict[PackName, bytes] = {}
+        # Ranges that another process has put into files, by its word, until the tables say so too.
+        self._noted: dict[PackName, bytes] = {}
         # Packs that were used since the last flush.
         self._used: set[PackName] = set()
         self._bytes_until_check = 0
@@ -97,9 +101,17 @@ class PackCache:
         using the pack."""
         self._used.add(pack)
         # In this order: what a flush takes from the one is in the other already.
-        unrecorded = self._unrecorded.get(pack)
+        more = [part for part in (self._unrecorded.get(pack), self._noted.get(pack)) if part]
         row = self._index.load_ranges(pack)
-        return byte_ranges.pairs(row if unrecorded is None else byte_ranges.union(row, unrecorded))
+        for part in more:
+            row = byte_ranges.union(row, part)
+        return byte_ranges.pairs(row)
+
+    def note_ranges(self, pack: PackName, ranges: bytes) -> None:
+        """Take it from the process that keeps them that these ranges (packed) are in the file."""
+        with self._lock:
+            noted = self._noted.get(pack, byte_ranges.EMPTY)
+            self._noted[pack] = byte_ranges.union(noted, ranges)
 
     def can_keep(self) -> bool:
         """Whether what is fetched is likely to stay: False for some seconds after a failed write,
@@ -157,6 +169,8 @@ class PackCache:
             if pack in self._unrecorded:
                 rest = byte_ranges.remove(self._unrecorded[pack], start, start + length)
                 self._unrecorded[pack] = rest
+            if pack in self._noted:
+                self._noted[pack] = byte_ranges.remove(self._noted[pack], start, start + length)
         try:
             self._index.drop_range(pack, start, start + length)
         except StoreError as error:
@@ -172,11 +186,24 @@ class PackCache:
             if check:
                 self._bytes_until_check = _BYTES_BETWEEN_CHECKS
         try:
+            self._forget_noted()
             self._record(added, used, int(time.time()))
             if check:
                 self.evict()
         except (StoreError, OSError) as error:
             self._say_full(str(error))
+
+    def _forget_noted(self) -> None:
+        """Drop what the tables say by now, or say no more."""
+        for pack in list(self._noted):
+            row = self._index.load_ranges(pack)
+            with self._lock:
+                noted = self._noted.get(pack)
+                if noted is not None and byte_ranges.union(row, noted) == row:
+                    del self._noted[pack]
+        with self._lock:
+            while len(self._noted) > _MOST_NOTED:
+                del self._noted[next(iter(self._noted))]
 
     def _record(self, added: dict[PackName, bytes], used: set[PackName], now_seconds: int) -> None:
         try:

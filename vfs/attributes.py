@@ -12,7 +12,7 @@ FOR_EVER_SECONDS = 2.0**31
 """As good as for ever, for what is inside a commit (the kernel cuts larger numbers)."""
 MOVING_SECONDS = 0.5
 """For names that a commit may leave: half of the second in which a move is to be seen."""
-_FOLDER_MODE = stat.S_IFDIR | 0o555
+MODE_OF_FOLDER = stat.S_IFDIR | 0o555
 _LINK_MODE = stat.S_IFLNK | 0o777
 
 
@@ -42,7 +42,7 @@ def attributes_of(
 def mode_of(kind: Kind) -> int:
     """Type and permission bits."""
     if kind in FOLDER_KINDS:
-        return _FOLDER_MODE
+        return MODE_OF_FOLDER
     if kind == Kind.SYMLINK:
         return _LINK_MODE
     return stat.S_IFREG | (0o555 if kind in EXECUTABLE_KINDS else 0o444)

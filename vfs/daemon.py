@@ -11,6 +11,7 @@ from store.errors import StoreError, leaves_of
 
 _READY = b"ready"
 _FAILED = b"failed "
+_END = b"\0"
 
 Ready = Callable[[], None]
 
@@ -29,12 +30,21 @@ def run_in_background(work: Callable[[Ready], None], log: Path) -> None:
         _become_daemon(work, sender, log)
     os.close(sender)
     os.waitpid(child, 0)
-    with os.fdopen(receiver, "rb") as pipe:
-        word = pipe.read()
+    word = _receive_word(receiver)
     if word.startswith(_FAILED):
         raise StoreError(word.removeprefix(_FAILED).decode(errors="replace"))
     if word != _READY:
         raise StoreError(f"the mount's process ended before it was ready; its log is {log}")
+
+
+def _receive_word(receiver: int) -> bytes:
+    """What comes up to the end of a word, or of the pipe: children of the process may hold it open
+    for as long as they live."""
+    with os.fdopen(receiver, "rb", buffering=0) as pipe:
+        received = b""
+        while not received.endswith(_END) and (part := pipe.read(4096)):
+            received += part
+    return received.removesuffix(_END)
 
 
 class _Line:
@@ -49,7 +59,7 @@ class _Line:
         sender, self._sender = self._sender, None
         if sender is not None:
             try:
-                os.write(sender, word)
+                os.write(sender, word + _END)
             finally:
                 os.close(sender)
 

@@ -11,6 +11,7 @@ from vfs.errors import (
     IsADirectory,
     NameTooLong,
     NoSuchName,
+    NotADevice,
     NotADirectory,
     NotASymlink,
     StaleInode,
@@ -23,6 +24,7 @@ _ERRNOS: dict[type[Exception], int] = {
     IsADirectory: errno.EISDIR,
     NotASymlink: errno.EINVAL,
     StaleInode: errno.ESTALE,
+    NotADevice: errno.ENOTTY,
     FailedJustNow: errno.EIO,
     StoreError: errno.EIO,
 }

@@ -31,3 +31,7 @@ class StaleInode(RequestError):
 
 class FailedJustNow(RequestError):
     """The kernel's second try of a read that failed a moment ago and was logged then."""
+
+
+class NotADevice(RequestError):
+    """An ioctl, which none of the files here knows."""

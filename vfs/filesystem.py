@@ -19,6 +19,7 @@ from store.shown_names import escape_name
 from vfs.attributes import Attributes
 from vfs.errors import FailedJustNow, IsADirectory, NameTooLong, NoSuchName, NotASymlink
 from vfs.failed_reads import FailedReads
+from vfs.folders import Folder
 from vfs.tree import RevisionTree
 
 # "." and ".." come before the entries of a directory.
@@ -26,12 +27,26 @@ _DOT_ENTRIES = 2
 _POLL_SECONDS = 0.02
 
 
-class DirectoryItem(NamedTuple):
-    """One name of a listing, and the position at which a listing goes on behind it."""
+class Listing(NamedTuple):
+    """The names of a directory, and the inodes of its own two."""
 
-    name: bytes
-    attributes: Attributes
-    next_position: int
+    folder: Folder
+    own_inode: int
+    parent_inode: int
+
+    @property
+    def dots(self) -> tuple[tuple[bytes, int, int], ...]:
+        """`.` and `..`, each with its inode and the position behind it."""
+        return (b".", self.own_inode, 1), (b"..", self.parent_inode, _DOT_ENTRIES)
+
+    def items(self, position: int) -> Iterator[tuple[bytes, Attributes, int]]:
+        """The other names that stand at `position` or behind it, each with its attributes and the
+        position behind it."""
+        # By number and not by rank: where names come and go none is left out or told twice.
+        listed = self.folder.listed
+        for rank in range(bisect_left(listed, position - _DOT_ENTRIES), len(listed)):
+            number = listed[rank]
+            yield *self.folder.item(number), number + 1 + _DOT_ENTRIES
 
 
 class RevisionFilesystem:
@@ -52,55 +67,66 @@ class RevisionFilesystem:
         self._reads_under_way = 0
         self._ending = False
 
-    async def get_attributes(self, inode: int) -> Attributes:
+    @property
+    def keeps_listings(self) -> bool:
+        """Whether a listing of any directory holds for ever."""
+        return self._tree.keeps_listings
+
+    # `get_…` answer from memory, or raise Absent; the others from wherever it is.
+
+    def get_attributes(self, inode: int) -> Attributes:
+        """The attributes of a node. Raises Absent."""
+        return self._tree.get_attributes(inode)
+
+    def get_lookup(self, parent: int, name: bytes) -> Attributes:
+        """As `lookup`; raises also Absent."""
+        _require_possible(name)
+        folder = self._tree.get_folder(parent)
+        if name in (b".", b".."):
+            return self._tree.get_attributes(self._dot_inode(folder, parent, name))
+        return _item_of(folder, name, self._tree.get_number_in(folder, name))
+
+    def get_listing(self, handle: int) -> "Listing":
+        """As `list_directory`; raises also Absent."""
+        return self._listing(self._tree.get_folder(handle))
+
+    async def load_attributes(self, inode: int) -> Attributes:
         """The attributes of a node."""
         return await self._tree.load_attributes(inode)
 
     async def lookup(self, parent: int, name: bytes) -> Attributes:
         """The attributes of the entry of that name. Raises NoSuchName, NameTooLong,
         NotADirectory."""
-        if len(name) > MAX_NAME_BYTES:
-            raise NameTooLong(name)
+        _require_possible(name)
         folder = await self._tree.load_folder(parent)
         if name in (b".", b".."):
-            return await self.get_attributes(
-                parent if name == b"." else self._tree.get_parent_inode(folder.number)
-            )
-        entry_number = await self._tree.load_number_in(folder, name)
-        if entry_number is None:
-            raise NoSuchName(name)
-        return folder.item(entry_number)[1]
+            return await self._tree.load_attributes(self._dot_inode(folder, parent, name))
+        return _item_of(folder, name, await self._tree.load_number_in(folder, name))
 
     async def open_directory(self, inode: int) -> int:
         """The handle for `list_directory`. Raises NotADirectory unless the node is a directory that
         can be read."""
         return await self._tree.load_handle(inode)
 
-    async def list_directory(self, handle: int, position: int) -> Iterator[DirectoryItem]:
-        """The names of a directory from `position` on (0 at first)."""
-        folder = await self._tree.load_folder(handle)
-        own = self._tree.get_own_inode(folder.number)
-        above = self._tree.get_parent_inode(folder.number)
-        dots = [
-            DirectoryItem(b".", await self.get_attributes(own), 1),
-            DirectoryItem(b"..", await self.get_attributes(above), 2),
-        ]
+    async def list_directory(self, handle: int) -> "Listing":
+        """The names of a directory. Raises NotADirectory."""
+        return self._listing(await self._tree.load_folder(handle))
 
-        def items() -> Iterator[DirectoryItem]:
-            yield from dots[position:]
-            # By number and not by rank: where names come and go none is left out or told twice.
-            listed = folder.listed
-            for rank in range(bisect_left(listed, position - _DOT_ENTRIES), len(listed)):
-                number = listed[rank]
-                name, attributes = folder.item(number)
-                yield DirectoryItem(name, attributes, number + 1 + _DOT_ENTRIES)
+    def _dot_inode(self, folder: Folder, parent: int, name: bytes) -> int:
+        return parent if name == b"." else self._tree.get_parent_inode(folder.number)
 
-        return items()
+    def _listing(self, folder: Folder) -> "Listing":
+        number = folder.number
+        return Listing(
+            folder, self._tree.get_own_inode(number), self._tree.get_parent_inode(number)
+        )
 
-    async def check_file(self, inode: int) -> None:
-        """Raise IsADirectory for a directory, StaleInode for nothing at all."""
-        if (await self._tree.load_entry(inode)).kind in FOLDER_KINDS:
-            raise IsADirectory(inode)
+    def read_now(self, inode: int, offset: int, size: int) -> bytes | None:
+        """As `read`, where nothing has to be waited for; None where something has."""
+        entry = self._tree.get_entry(inode)
+        if self._ending or entry.kind not in TRACKED_KINDS:
+            return None
+        return self._contents.read_now(entry.pointer, offset, size)
 
     async def read(self, inode: int, offset: int, size: int) -> bytes:
         """The bytes of a file from `offset`: `size` of them, fewer only at its end.
@@ -149,3 +175,14 @@ class RevisionFilesystem:
     async def _failure(self, inode: int, cause: str) -> str:
         path = escape_name(await self._tree.load_path(inode))
         return f"reading {path} failed: {cause}"
+
+
+def _require_possible(name: bytes) -> None:
+    if len(name) > MAX_NAME_BYTES:
+        raise NameTooLong(name)
+
+
+def _item_of(folder: Folder, name: bytes, number: int | None) -> Attributes:
+    if number is None:
+        raise NoSuchName(name)
+    return folder.item(number)[1]

@@ -1,26 +1,31 @@
-"""Keeping: what the process of a mount does beside serving it: its record, kept true, and an eye on
-the repository."""
+"""Keeping: the process of a mount beside those that serve it. It alone fetches, keeps the record of
+the mount true, and has an eye on the repository.
+"""
 
 import logging
 import os
+import signal
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from socket import socket
 
 import trio
 
-from store.concurrency import DISK_READS, GIT_READS
+from store.concurrency import DISK_READS
 from store.errors import RepositoryGone, StoreError
+from store.fetch_service import FetchService
 from store.git_refs import require_repository
 from store.kept_clones import kept_clones
 from store.local_store import LocalStore
-from store.opening import Reading
-from vfs.daemon import Ready
+from store.opening import Reading, open_reading
+from vfs.child_processes import TOLD_TO_END, Line
 from vfs.mount_records import MountRecord, process_start
 from vfs.mount_request import MountKind, MountRequest
 from vfs.mountpoints import place_of
-from vfs.shown import Shown
+from vfs.shown import Root, load_root, will_see_staged
 
 log = logging.getLogger(__name__)
 
@@ -30,40 +35,101 @@ _REFRESHES = trio.CapacityLimiter(1)
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
-    """What there is to keep. `device` is the kernel's number for the mount."""
+class KeptMount:
+    """What there is to keep: `listening` is the socket of the mount, at the path `control`."""
 
     request: MountRequest
+    listening: socket
+    control: Path
+
+
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    """What there is to keep, opened. `device` is the kernel's number for the mount."""
+
+    mount: KeptMount
     local: LocalStore
-    shown: Shown
     reading: Reading
+    service: FetchService
+    root: Root | None
     device: str
 
+    @property
+    def request(self) -> MountRequest:
+        return self.mount.request
 
-async def keep_mount(kept: Kept, ready: Ready) -> None:
+    @property
+    def commit(self) -> str:
+        """The commit that is shown now; empty where there are more than one."""
+        return self.service.shown_commit or ("" if self.root is None else self.root.commit)
+
+
+def keep(mount: KeptMount, line: Line) -> int:
+    """Say what is to be shown (`root`) or why it cannot be (`failed`); then wait to hear of the
+    `device`, and keep the mount with that number until SIGTERM comes, saying `ready` when it
+    answers. The exit code."""
+    request = mount.request
+    try:
+        with LocalStore(request.settings, to_write=will_see_staged(request)) as local:
+            root = load_root(request, local)
+            known = None if root is None else [root.commit, root.tree.hex(), root.time_seconds]
+            line.tell({"root": known})
+            try:
+                device = line.wait()["device"]
+            except EOFError:
+                return TOLD_TO_END
+            trio.run(_keep, mount, local, root, device, line)
+    except StoreError as error:
+        log.debug("the mount cannot be kept", exc_info=True)
+        line.tell({"failed": str(error)})
+        return 1
+    return TOLD_TO_END
+
+
+async def _keep(
+    mount: KeptMount, local: LocalStore, root: Root | None, device: str, line: Line
+) -> None:
+    commit = None if root is None else root.commit
+    async with open_reading(local, commit) as reading:
+        service = FetchService(local.cache, reading.remote)
+        kept = _Kept(mount, local, reading, service, root, device)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(service.serve, mount.listening)
+            nursery.start_soon(_keep_record, kept, line)
+            nursery.start_soon(_learn, reading.source.learn_commit)
+            nursery.start_soon(_refresh_original, kept)
+            with trio.open_signal_receiver(signal.SIGTERM) as signals:
+                async for _ in signals:
+                    break
+            nursery.cancel_scope.cancel()
+
+
+async def _learn(work: Callable[[], Awaitable[None]]) -> None:
+    """Have the index at hand before the first read, which says what is wrong if something is."""
+    try:
+        await work()
+    except StoreError as error:
+        log.debug("the remote was not asked ahead of the first read: %s", error)
+    except Exception:
+        log.exception("asking the remote ahead of the first read failed as it should not")
+
+
+async def _keep_record(kept: _Kept, line: Line) -> None:
     """Say that the mount answers, and what became of it, for as long as it lasts."""
     mountpoint = kept.request.mountpoint
-    # In a thread: the answer comes from this very loop.
+    # In a thread: its answer may need this very loop.
     await trio.to_thread.run_sync(os.stat, mountpoint, abandon_on_cancel=True)
-    records = kept.request.records
     record = _record(kept)
-    records.write(record)
-    log.info("mounted %s (%s) on %s", record.title, record.commit or "by name", mountpoint)
-    ready()
+    kept.request.records.write(record)
+    line.tell({"ready": True})
     watch = _RepositoryWatch(kept.local)
-    try:
-        while True:
-            await trio.sleep(_RECORD_SECONDS)
-            record = _renew(kept, record)
-            await watch.look()
-            # A full disk must not end the mount for the sake of a hint.
-            with suppress(OSError, StoreError):
-                await trio.to_thread.run_sync(kept.local.directories.save, limiter=GIT_READS)
-    finally:
-        records.remove_own(record)
+    while True:
+        await trio.sleep(_RECORD_SECONDS)
+        record = _renew(kept, record)
+        await watch.look()
 
 
-async def refresh_original(kept: Kept) -> None:
+async def _refresh_original(kept: _Kept) -> None:
     """Where names can move, and the repository is a kept clone of one elsewhere, ask that one now
     and then for what is new."""
     if kept.request.kind is MountKind.REVISION:
@@ -82,7 +148,7 @@ async def refresh_original(kept: Kept) -> None:
             log.exception("asking the original for what is new failed as it should not")
 
 
-def _renew(kept: Kept, record: MountRecord) -> MountRecord:
+def _renew(kept: _Kept, record: MountRecord) -> MountRecord:
     """Write the record anew where something has changed, and give what stands there now."""
     place = place_of(record.device, Path(record.mountpoint))
     if place is None:
@@ -91,7 +157,7 @@ def _renew(kept: Kept, record: MountRecord) -> MountRecord:
     renewed = replace(
         record,
         mountpoint=str(place),
-        commit=kept.shown.commit,
+        commit=kept.commit,
         fetched_bytes=_fetched_bytes(kept.reading),
     )
     if renewed == record:
@@ -130,20 +196,22 @@ class _RepositoryWatch:
             self._is_gone = False
 
 
-def _record(kept: Kept) -> MountRecord:
-    started = process_start(os.getpid())
+def _record(kept: _Kept) -> MountRecord:
+    # The process that takes signals, and unmounts.
+    parent = os.getppid()
+    started = process_start(parent)
     if started is None:
         raise StoreError("/proc is not mounted, without which a mount cannot be found again")
     request = kept.request
     return MountRecord(
         mountpoint=str(request.mountpoint),
         revision=request.revision,
-        commit=kept.shown.commit,
+        commit=kept.commit,
         git_dir=str(request.settings.paths.git_dir),
         repository=request.settings.repository_id or "",
         store=kept.local.load_store_id() or "",
         cache_directory=str(request.settings.cache_directory),
-        pid=os.getpid(),
+        pid=parent,
         pid_started=started,
         log=str(request.log),
         fetched_bytes=_fetched_bytes(kept.reading),
@@ -151,6 +219,7 @@ def _record(kept: Kept) -> MountRecord:
         common_dir=str(request.settings.paths.common_dir),
         device=kept.device,
         first_mountpoint=str(request.mountpoint),
+        control=str(kept.mount.control),
     )
 
 

@@ -32,7 +32,8 @@ class MountRecord:
     `pid_started` is the start of the process in clock ticks since boot, which tells it from a later
     one of the same number. `kind` is a value of MountKind; `commit` is empty where the mount shows
     more than one. `device` is the kernel's number for the mount, by which it is found where the
-    folder that it is in was moved; `first_mountpoint` is where it was mounted.
+    folder that it is in was moved; `first_mountpoint` is where it was mounted; `control` is its
+    socket.
     """
 
     mountpoint: str
@@ -50,6 +51,7 @@ class MountRecord:
     common_dir: str = ""
     device: str = ""
     first_mountpoint: str = ""
+    control: str = ""
 
     @property
     def title(self) -> str:
@@ -99,8 +101,16 @@ class MountRecords:
         temporary.write_text(json.dumps(asdict(record)))
         temporary.replace(path)
 
+    @property
+    def folder(self) -> Path:
+        """Where they are."""
+        return self._folder
+
     def remove(self, mountpoint: Path) -> None:
         """Forget a mount."""
+        record = self.load(mountpoint)
+        if record is not None and record.control:
+            Path(record.control).unlink(missing_ok=True)
         self._path(mountpoint).unlink(missing_ok=True)
 
     def load(self, mountpoint: Path) -> MountRecord | None:
@@ -141,6 +151,13 @@ class MountRecords:
         found = self.load(Path(record.mountpoint))
         if found is not None and (found.pid, found.pid_started) == (record.pid, record.pid_started):
             self.remove(Path(record.mountpoint))
+
+    def remove_of_process(self, pid: int) -> None:
+        """Forget the mounts of a process, which must be this one or one that has ended."""
+        for path in self._folder.glob("*.json"):
+            record = _parse(path)
+            if record is not None and record.pid == pid:
+                self.remove(Path(record.mountpoint))
 
     @contextmanager
     def claimed(self, mountpoint: Path) -> Iterator[Callable[[], None]]:

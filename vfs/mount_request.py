@@ -23,7 +23,7 @@ class MountRequest:
     """What is to be mounted where; `mountpoint` was prepared (see mountpoints.prepare).
 
     `revision` is REV or REV:PATH as the user typed it, the name to follow in place of REV where
-    that is what is wanted, and empty for all revisions.
+    that is what is wanted, and empty for all revisions. `workers` processes serve it.
     """
 
     settings: StoreSettings
@@ -33,6 +33,7 @@ class MountRequest:
     allow_other: bool
     log: Path
     kind: MountKind = MountKind.REVISION
+    workers: int = 1
 
     @property
     def label(self) -> str:

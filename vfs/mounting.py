@@ -1,37 +1,45 @@
-"""Mounting: puts a mount together, serves it, takes it down."""
+"""Mounting: puts a mount together of its processes, looks after them, takes it down.
+
+The process that is told to mount makes the mount and then only supervises: it has no threads and
+opens no library, so that it can fork at any time. Its children are one keeper (`vfs.keeping`) and
+those that serve (`vfs.serving`); one that is killed is replaced, and what it had not answered is
+handed to the others.
+"""
 
 import ctypes
+import gc
 import logging
 import os
 import resource
-import signal
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
-from functools import partial
+import select
+import time
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
-import trio
-
-from store.errors import CacheUnusable, StoreError
+from store.errors import StoreError
 from store.ids import GitId
-from store.local_folders import make_private_folder
-from store.local_store import LocalStore
-from store.opening import Reading, open_reading
-from store.plain_files import PlainFiles
+from vfs.child_processes import Child, Line, Words, awaited_signals, start_child
+from vfs.control import control_path, listen_on
 from vfs.daemon import Ready
-from vfs.filesystem import RevisionFilesystem
-from vfs.fuse import Mount, Ownership, RevisionOperations
-from vfs.keeping import Kept, keep_mount, refresh_original
-from vfs.mount_request import MountKind, MountRequest
+from vfs.fuse import KernelMount, raise_read_ahead
+from vfs.inodes import DirectoryNumbers
+from vfs.keeping import KeptMount, keep
+from vfs.mount_records import mount_id
+from vfs.mount_request import MountRequest
 from vfs.mountpoints import detach, device_at, place_of, remove_default_mountpoint
-from vfs.shown import Shown, open_shown
+from vfs.serving import GRACE_SECONDS, MOUNT_GONE, ServedMount, serve_requests
+from vfs.shown import Root
 
 log = logging.getLogger(__name__)
 
-_GRACE_SECONDS = 5.0
 _M_ARENA_MAX = -8
 _MOST_ARENAS = 2
-_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+_TICK_SECONDS = 1.0
+# Beyond the grace that they give to reads, children get this long to end.
+_END_SECONDS = 1.0
+_FIRST_PAUSE_SECONDS = 0.1
+_LONGEST_PAUSE_SECONDS = 5.0
 
 
 def serve_mount(request: MountRequest, ready: Ready) -> None:
@@ -39,46 +47,203 @@ def serve_mount(request: MountRequest, ready: Ready) -> None:
     is told to end. Raises StoreError where the mount cannot be made."""
     _raise_file_limit()
     _share_arenas()
+    # What is there now is shared with the children for as long as nobody writes to it.
+    gc.freeze()
+    control = control_path(request.records.folder, mount_id(request.mountpoint))
     try:
-        with LocalStore(request.settings, to_write=_will_see_staged(request)) as local:
-            trio.run(_serve, request, local, open_shown(request, local), ready)
+        with listen_on(control) as listening, awaited_signals() as (wakeup, told):
+            kept = KeptMount(request, listening, control)
+            _Supervisor(kept, wakeup, told, ready).run()
     finally:
+        control.unlink(missing_ok=True)
+        request.records.remove_of_process(os.getpid())
         remove_default_mountpoint(request.settings.paths, request.mountpoint)
 
 
-def _will_see_staged(request: MountRequest) -> bool:
-    """Whether commits may come whose data is only staged here; then there are folders for it."""
-    if request.kind is MountKind.REVISION:
-        return False
-    try:
-        make_private_folder(request.settings.paths.state_dir)
-    except CacheUnusable as error:
-        log.debug("nothing can be staged, so nothing will be: %s", error)
-        return False
-    return True
+class _Supervisor:
+    """One mount and its processes.
 
+    Invariant: `_devices` has the opening of the device of exactly the children that serve.
+    """
 
-async def _serve(request: MountRequest, local: LocalStore, shown: Shown, ready: Ready) -> None:
-    async with _signals() as told_to_end, open_reading(local, shown.reading_commit) as reading:
-        filesystem = RevisionFilesystem(
-            shown.tree,
-            reading.contents,
-            PlainFiles(local.repository, request.settings.cache_directory),
-            request.settings.timeout_seconds,
-        )
-        operations = RevisionOperations(filesystem, Ownership(os.getuid(), os.getgid()))
-        mount = Mount(
-            operations, request.mountpoint, request.label, allow_other=request.allow_other
-        )
-        device = device_at(request.mountpoint) or ""
+    def __init__(self, kept: KeptMount, wakeup: int, told: list[int], ready: Ready) -> None:
+        self._kept = kept
+        self._request = kept.request
+        self._wakeup = wakeup
+        self._told = told
+        self._ready: Ready | None = ready
+        self._keeper: Child | None = None
+        self._servers: list[Child] = []
+        self._devices: dict[int, int] = {}
+        self._mount: KernelMount | None = None
+        self._device = ""
+        self._root: Root | None = None
+        self._numbers: DirectoryNumbers | None = None
+        self._failed = ""
+        # Then the mount is left broken, for all to see: never an empty folder in its place.
+        self._crashed = False
+        # When a child that ended may be replaced, and how long the next pause is.
+        self._due: list[tuple[float, Callable[[], None]]] = []
+        self._pause_seconds = _FIRST_PAUSE_SECONDS
+
+    def run(self) -> None:
+        """From the first child to the last. Raises StoreError where the mount cannot be made."""
+        gone = False
         try:
-            kept = Kept(request, local, shown, reading, device)
-            await _serve_mounted(kept, mount, filesystem, told_to_end, ready)
+            self._start_keeper()
+            while not (gone or self._told or self._failed):
+                self._wait()
+                gone = self._look_after_children()
+            if self._told:
+                log.info("ending on signal %d", self._told[0])
         finally:
-            _take_down(mount, request.mountpoint, device)
+            self._end()
+        if self._failed:
+            raise StoreError(self._failed)
+
+    def _wait(self) -> None:
+        children = [child for child in (self._keeper, *self._servers) if child is not None]
+        pause = min([_TICK_SECONDS, *(when - time.monotonic() for when, _ in self._due)])
+        waited: list[int] = [self._wakeup, *(child.line.fileno() for child in children)]
+        select.select(waited, [], [], max(0.0, pause))
+        with suppress(BlockingIOError):
+            os.read(self._wakeup, 4096)
+        for child in children:
+            for words in child.line.hear():
+                self._hear(words)
+
+    def _hear(self, words: Words) -> None:
+        if "failed" in words:
+            self._failed = self._failed or str(words["failed"])
+        elif "root" in words and self._mount is None:
+            self._make_mount(words["root"])
+        elif "ready" in words and self._ready is not None:
+            ready, self._ready = self._ready, None
+            commit = "by name" if self._root is None else self._root.commit
+            log.info("mounted %s (%s) on %s", self._request.label, commit, self._request.mountpoint)
+            ready()
+
+    def _make_mount(self, root: tuple[str, str, int] | None) -> None:
+        request = self._request
+        if root is not None:
+            self._root = Root(GitId(root[0]), bytes.fromhex(root[1]), root[2])
+            self._numbers = DirectoryNumbers(self._root.tree)
+        try:
+            self._mount = KernelMount(
+                request.mountpoint, request.label, allow_other=request.allow_other
+            )
+        except StoreError as error:
+            self._failed = str(error)
+            return
+        self._device = device_at(request.mountpoint) or ""
+        raise_read_ahead(self._device)
+        self._tell_device()
+        # What moves is known to one process alone.
+        for _ in range(request.workers if root is not None else 1):
+            self._start_server()
+
+    def _tell_device(self) -> None:
+        if self._keeper is not None and self._mount is not None:
+            self._keeper.line.tell({"device": self._device})
+
+    def _start_keeper(self) -> None:
+        self._keeper = start_child("keeping", lambda line: self._be_alone(line, keep, self._kept))
+        self._tell_device()
+
+    def _start_server(self) -> None:
+        assert self._mount is not None
+        opened = self._mount.open_device()
+        request = self._request
+        served = ServedMount(request, self._root, self._numbers, self._kept.control, opened)
+        child = start_child("serving", lambda line: self._be_alone(line, serve_requests, served))
+        self._servers.append(child)
+        self._devices[child.pid] = opened
+
+    def _be_alone(self, line: Line, work: Callable[..., int], what: KeptMount | ServedMount) -> int:
+        """In a child: do its work, without what belongs to its parent and sisters."""
+        for opened in self._devices.values():
+            os.close(opened)
+        for child in (self._keeper, *self._servers):
+            if child is not None:
+                child.line.close()
+        if self._mount is not None:
+            self._mount.release()
+        return work(what, line)
+
+    def _look_after_children(self) -> bool:
+        """Replace children that have ended; True when the mount is gone."""
+        now = time.monotonic()
+        due = [start for when, start in self._due if when <= now]
+        self._due = [(when, start) for when, start in self._due if when > now]
+        for start in due:
+            start()
+        if self._keeper is not None and (code := self._keeper.reap()) is not None:
+            child, self._keeper = self._keeper, None
+            self._replace(child, code, self._start_keeper)
+        for child in list(self._servers):
+            if (code := child.reap()) is not None:
+                if code == MOUNT_GONE:
+                    return True
+                self._replace_server(child, code)
+        return False
+
+    def _replace_server(self, child: Child, code: int) -> None:
+        self._servers.remove(child)
+        assert self._mount is not None
+        # First: what the device has not given to anybody when it is closed would fail.
+        self._mount.resend()
+        os.close(self._devices.pop(child.pid))
+        if self._root is None:
+            # The names that it knew are gone with it: to go on would be to show others.
+            self._failed = f"the process that serves the mount ended ({_how(code)})"
+            self._crashed = self._ready is None
+        else:
+            self._replace(child, code, self._start_server)
+
+    def _replace(self, child: Child, code: int, start: Callable[[], None]) -> None:
+        for words in child.line.hear():
+            self._hear(words)
+        child.line.close()
+        if self._ready is not None:
+            self._failed = self._failed or (
+                f"a process of the mount ended before it was ready ({_how(code)})"
+            )
+            return
+        log.warning("the %s process ended (%s); another takes its place", child.name, _how(code))
+        if time.monotonic() - child.started > _LONGEST_PAUSE_SECONDS:
+            self._pause_seconds = _FIRST_PAUSE_SECONDS
+            start()
+        else:
+            self._due.append((time.monotonic() + self._pause_seconds, start))
+            self._pause_seconds = min(2 * self._pause_seconds, _LONGEST_PAUSE_SECONDS)
+
+    def _end(self) -> None:
+        """Have reads under way finished, unmount, and leave no child behind."""
+        for child in self._servers:
+            child.tell_to_end()
+        deadline = time.monotonic() + GRACE_SECONDS + _END_SECONDS
+        _end_all(self._servers, deadline)
+        if self._mount is not None and self._crashed:
+            self._mount.close(unmount=False)
+        elif self._mount is not None:
+            _take_down(self._mount, self._request.mountpoint, self._device)
+        if self._keeper is not None:
+            self._keeper.tell_to_end()
+            _end_all([self._keeper], time.monotonic() + _END_SECONDS)
 
 
-def _take_down(mount: Mount, mountpoint: Path, device: str) -> None:
+def _end_all(children: list[Child], deadline: float) -> None:
+    for child in children:
+        if not child.wait_until_ended(deadline):
+            child.kill()
+            child.wait_until_ended(time.monotonic() + _END_SECONDS)
+
+
+def _how(code: int) -> str:
+    return f"signal {-code}" if code < 0 else f"exit code {code}"
+
+
+def _take_down(mount: KernelMount, mountpoint: Path, device: str) -> None:
     """Unmount wherever the mount is by now: somebody may have moved the folder that it is in, and
     another mount may be at its old place."""
     # Without a number it was not found in the kernel's table, and is taken to be where it was.
@@ -93,70 +258,6 @@ def _take_down(mount: Mount, mountpoint: Path, device: str) -> None:
         log.info("%s was unmounted from outside", mountpoint)
     else:
         log.info("unmounted %s", place)
-
-
-@asynccontextmanager
-async def _signals() -> AsyncIterator[trio.Event]:
-    """An event that the first signal to end sets. Later ones change nothing, so that an impatient
-    second one does not cut the unmounting short."""
-    told = trio.Event()
-
-    async def listen(*, task_status: trio.TaskStatus[None]) -> None:
-        with trio.open_signal_receiver(*_SIGNALS) as signals:
-            task_status.started()
-            async for number in signals:
-                log.info("ending on signal %d", number)
-                told.set()
-
-    async with trio.open_nursery() as nursery:
-        await nursery.start(listen)
-        yield told
-        nursery.cancel_scope.cancel()
-
-
-async def _serve_mounted(
-    kept: Kept,
-    mount: Mount,
-    filesystem: RevisionFilesystem,
-    told_to_end: trio.Event,
-    ready: Ready,
-) -> None:
-    """Serve until the first of: a signal with its grace, an unmount from outside."""
-    async with trio.open_nursery() as nursery:
-
-        async def first_to_end(work: Callable[[], Awaitable[None]]) -> None:
-            await work()
-            nursery.cancel_scope.cancel()
-
-        async def end_on_signal() -> None:
-            await told_to_end.wait()
-            with trio.move_on_after(_GRACE_SECONDS):
-                await filesystem.finish_reads()
-
-        async def moved(commit: GitId) -> None:
-            nursery.start_soon(_learn, partial(_fetch_indexes, kept.reading, commit))
-
-        nursery.start_soon(first_to_end, mount.serve)
-        nursery.start_soon(first_to_end, end_on_signal)
-        nursery.start_soon(keep_mount, kept, ready)
-        nursery.start_soon(_learn, kept.reading.source.learn_commit)
-        nursery.start_soon(kept.shown.keep_up, moved)
-        nursery.start_soon(refresh_original, kept)
-
-
-async def _learn(work: Callable[[], Awaitable[None]]) -> None:
-    """Have the index at hand before the first read, which says what is wrong if something is."""
-    try:
-        await work()
-    except StoreError as error:
-        log.debug("the remote was not asked ahead of the first read: %s", error)
-    except Exception:
-        log.exception("asking the remote ahead of the first read failed as it should not")
-
-
-async def _fetch_indexes(reading: Reading, commit: GitId) -> None:
-    if reading.remote is not None and not reading.remote.catalog.knows_commit(commit):
-        await reading.remote.catalog.fetch_commit_indexes(commit)
 
 
 def _raise_file_limit() -> None:

@@ -17,7 +17,7 @@ from vfs.errors import StaleInode
 from vfs.folders import Folder
 from vfs.inodes import ROOT_DIRECTORY, ROOT_INODE, EntryNumber, inode_of, split_inode
 from vfs.ref_names import COMMITS, Names, Path, RefNames, Snapshot
-from vfs.tree import NO_TREE, RevisionTree, folder_entry
+from vfs.tree import NO_TREE, Absent, RevisionTree, folder_entry
 
 
 class _Named(NamedTuple):
@@ -85,47 +85,64 @@ class NamedRevisions(RevisionTree):
 
     def __init__(self, loader: DirectoryLoader, names: RefNames) -> None:
         super().__init__(loader, NO_TREE, 0)
+        self.keeps_listings = False
         self._names = names
         self._folders = {ROOT_DIRECTORY: NameFolder(ROOT_DIRECTORY, ())}
         # The last listing of each folder, and the snapshot that it is of.
         self._listings: dict[int, tuple[Snapshot, NameListing]] = {}
 
-    async def load_entry(self, inode: int) -> Entry:
+    def get_entry(self, inode: int) -> Entry:
         named = self._named(inode)
-        return await super().load_entry(inode) if named is None else named.entry
+        return super().get_entry(inode) if named is None else named.entry
 
-    async def load_attributes(self, inode: int) -> Attributes:
+    def get_attributes(self, inode: int) -> Attributes:
         named = self._named(inode)
         if named is None and inode != ROOT_INODE:
-            return await super().load_attributes(inode)
+            return super().get_attributes(inode)
         tip = None if named is None else named.tip
-        time_seconds = (await self._names.load()).time_seconds if tip is None else tip.time_seconds
-        entry = await self.load_entry(inode)
-        return attributes_of(inode, entry, time_seconds, MOVING_SECONDS)
+        time_seconds = self._get_names().time_seconds if tip is None else tip.time_seconds
+        return attributes_of(inode, self.get_entry(inode), time_seconds, MOVING_SECONDS)
 
-    async def load_folder(self, inode: int) -> Folder:
+    def get_folder(self, inode: int) -> Folder:
         named = self._named(inode)
         number = ROOT_DIRECTORY if named is None else named.directory
-        if named is None and inode != ROOT_INODE:
-            return await super().load_folder(inode)
         folder = self._folders.get(number)
-        if folder is None:
-            return await super().load_folder(inode)
-        return self._list(folder, await self._names.load())
+        if folder is None or (named is None and inode != ROOT_INODE):
+            return super().get_folder(inode)
+        return self._list(folder, self._get_names())
+
+    def get_number_in(self, folder: Folder, name: bytes) -> int | None:
+        found = folder.number_of(name)
+        if found is None and _is_of_commits(folder):
+            # Perhaps it is one that is not listed: only git knows.
+            raise Absent(NO_TREE)
+        return found
 
     async def load_number_in(self, folder: Folder, name: bytes) -> int | None:
         """The number of the entry of that name, in `commits` also by the beginning of an id."""
         found = folder.number_of(name)
         if found is not None or not isinstance(folder, NameListing):
             return found
-        if folder.folder.path != (COMMITS,):
+        if not _is_of_commits(folder):
             return None
         tip = await self._names.find_commit(name)
         return None if tip is None else self._number(folder.folder, name, tip)
 
-    async def _load_number(self, inode: int) -> int:
+    def _get_number(self, inode: int) -> int:
         named = self._named(inode)
-        return await super()._load_number(inode) if named is None else named.directory
+        return super()._get_number(inode) if named is None else named.directory
+
+    def _get_names(self) -> Snapshot:
+        snapshot = self._names.get()
+        if snapshot is None:
+            raise Absent(NO_TREE)
+        return snapshot
+
+    async def _bring(self, absent: Absent) -> None:
+        if absent.tree == NO_TREE:
+            await self._names.load()
+        else:
+            await super()._bring(absent)
 
     def _named(self, inode: int) -> _Named | None:
         """The entry of a folder of names behind an inode number, if it is one."""
@@ -164,3 +181,7 @@ class NamedRevisions(RevisionTree):
             directory = self.add_root(tip.tree, tip.time_seconds, place)
         folder.append(_Named(name, directory, tip))
         return number
+
+
+def _is_of_commits(folder: Folder) -> bool:
+    return isinstance(folder, NameListing) and folder.folder.path == (COMMITS,)

@@ -86,6 +86,10 @@ class RefNames:
         self._looked = -math.inf
         self._looking = trio.Lock()
 
+    def get(self) -> Snapshot | None:
+        """The names as they were up to half a second ago, if they were asked for since."""
+        return self._snapshot if self._is_fresh() else None
+
     async def load(self) -> Snapshot:
         """The names of now, or of up to half a second ago. Where git cannot say, the last it
         said."""

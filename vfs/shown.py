@@ -4,18 +4,20 @@ import logging
 import os
 from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import trio
 
 from store.concurrency import GIT_READS
 from store.directories import FOLDER_KINDS, Kind
-from store.errors import PathRefused, RepositoryGone, RevisionNotFound, StoreError
+from store.errors import CacheUnusable, PathRefused, RepositoryGone, RevisionNotFound, StoreError
 from store.git_refs import Stamp, Tip, load_ref_stamp
 from store.ids import GitId
+from store.local_folders import make_private_folder
 from store.local_store import LocalStore
 from store.paths import load_path
 from vfs.attributes import MOVING_SECONDS
+from vfs.inodes import DirectoryNumbers
 from vfs.mount_request import MountKind, MountRequest, split_revision
 from vfs.named_revisions import NamedRevisions
 from vfs.ref_names import RefNames
@@ -42,28 +44,60 @@ class Shown(Protocol):
         ...
 
 
-def open_shown(request: MountRequest, local: LocalStore) -> Shown:
-    """What was asked for. Raises StoreError where there is no such thing."""
+class Root(NamedTuple):
+    """What a mount of one commit shows: the raw id of a tree, with the time of all of it."""
+
+    commit: GitId
+    tree: bytes
+    time_seconds: int
+
+
+def load_root(request: MountRequest, local: LocalStore) -> Root | None:
+    """What a mount of one commit will show; None for other kinds, of which it is made sure that
+    there is such a thing. Raises StoreError where there is not."""
+    if request.kind is not MountKind.REVISION:
+        open_shown(request, local)
+        return None
+    text, path = split_revision(request.revision)
+    revision = local.repository.resolve(text)
+    tree = _load_root(local, revision.tree, path, text)
+    return Root(revision.commit, tree, revision.time_seconds)
+
+
+def open_shown(
+    request: MountRequest,
+    local: LocalStore,
+    root: Root | None = None,
+    numbers: DirectoryNumbers | None = None,
+) -> Shown:
+    """What was asked for: of one commit `root`, with `numbers` that all processes of the mount
+    share. Raises StoreError where there is no such thing."""
+    if root is not None:
+        return OneRevision(local, root, numbers)
     if request.kind is MountKind.ALL:
         return AllRevisions(local)
-    text, path = split_revision(request.revision)
-    if request.kind is MountKind.FOLLOW:
-        return FollowedRef(local, text, path)
-    return OneRevision(local, text, path)
+    return FollowedRef(local, *split_revision(request.revision))
+
+
+def will_see_staged(request: MountRequest) -> bool:
+    """Whether commits may come whose data is only staged here; then there are folders for it."""
+    if request.kind is MountKind.REVISION:
+        return False
+    try:
+        make_private_folder(request.settings.paths.state_dir)
+    except CacheUnusable as error:
+        log.debug("nothing can be staged, so nothing will be: %s", error)
+        return False
+    return True
 
 
 class OneRevision:
     """One commit, or a folder of it."""
 
-    def __init__(self, local: LocalStore, text: str, path: str) -> None:
-        revision = local.repository.resolve(text)
-        self.tree = RevisionTree(
-            local.directories,
-            _load_root(local, revision.tree, path, text),
-            revision.time_seconds,
-        )
-        self.reading_commit: GitId | None = revision.commit
-        self.commit = revision.commit
+    def __init__(self, local: LocalStore, root: Root, numbers: DirectoryNumbers | None) -> None:
+        self.tree = RevisionTree(local.directories, root.tree, root.time_seconds, numbers=numbers)
+        self.reading_commit: GitId | None = root.commit
+        self.commit = root.commit
 
     async def keep_up(self, moved: Moved) -> None:
         """A commit never moves."""

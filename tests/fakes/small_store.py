@@ -18,7 +18,7 @@ import trio
 from store.cache_index import CacheIndex, PackPlace
 from store.catalog import Catalog
 from store.chunk_list import encode_chunk_list
-from store.chunk_source import ChunkSource, PackTables
+from store.chunk_source import ChunkSource
 from store.chunking import ChunkingParameters, read_chunks
 from store.codec import Codec, compress_chunk
 from store.contents import ContentReader
@@ -28,6 +28,7 @@ from store.local_folders import make_private_folder
 from store.local_store import LocalSources
 from store.manifests import Manifest, encode_manifest, manifest_key, new_ulid
 from store.pack_cache import PackCache
+from store.pack_tables import PackTables
 from store.packs import PackKind, PackTable, PackWriter
 from store.pointer import Pointer
 from store.remote import FORMAT_KEY, Remote, index_key, pack_key

@@ -46,6 +46,9 @@ class Names:
         refs = [Ref(b"refs/heads/" + name.encode(), tip(number)) for name, number in state.items()]
         self.snapshot = plan_names(refs, {tip(number) for number in state.values()})
 
+    def get(self) -> Snapshot:
+        return self.snapshot
+
     async def load(self) -> Snapshot:
         return self.snapshot
 

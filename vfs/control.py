@@ -1,0 +1,47 @@
+"""The socket of a mount: where its keeper hears from the processes that serve it, and from
+commands.
+"""
+
+import os
+import socket
+from pathlib import Path
+
+import trio
+
+# Connections of a keeper that is being replaced wait here.
+_BACKLOG = 128
+
+
+def control_path(folder: Path, name: str) -> Path:
+    """The socket of the mount that this process has, in the user's folder of mounts."""
+    return folder / f"{name}.{os.getpid()}.socket"
+
+
+def listen_on(path: Path) -> socket.socket:
+    """A socket that listens there, for this user alone since the folder is."""
+    path.unlink(missing_ok=True)
+    listening = socket.socket(socket.AF_UNIX)
+    folder = os.open(path.parent, os.O_PATH | os.O_CLOEXEC)
+    try:
+        listening.bind(_short(folder, path))
+        listening.listen(_BACKLOG)
+    except OSError:
+        listening.close()
+        raise
+    finally:
+        os.close(folder)
+    return listening
+
+
+async def connect_to(path: Path) -> trio.SocketStream:
+    """A connection to whoever listens there. Raises OSError."""
+    folder = os.open(path.parent, os.O_PATH | os.O_CLOEXEC)
+    try:
+        return await trio.open_unix_socket(_short(folder, path))
+    finally:
+        os.close(folder)
+
+
+def _short(folder: int, path: Path) -> str:
+    # An address has 108 bytes at most, and a home may lie deep.
+    return f"/proc/self/fd/{folder}/{path.name}"
