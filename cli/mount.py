@@ -13,7 +13,7 @@ from cli.console import App, LogFormatter
 from cli.log_file import SharedLogFile
 from cli.options import REMOTE, TIMEOUT
 from cli.settings import SIZE, Settings, load_settings
-from cli.stores import open_mount_records, store_settings
+from cli.stores import default_workers, open_mount_records, store_settings
 from store.errors import StoreError
 from store.local_folders import make_private_folder
 from vfs.daemon import run_in_background
@@ -34,11 +34,18 @@ _TERMINAL = Path("/dev/stderr")
 )
 @click.option("--all", "show_all", is_flag=True, help="All branches, tags and commits, by name.")
 @click.option("--follow", is_flag=True, help="Move the mount whenever the branch REV moves.")
-@click.option("--foreground", is_flag=True, help="Serve from this process, and log to stderr.")
+@click.option("--foreground", is_flag=True, help="Do not go to the background; log to stderr.")
 @REMOTE
 @click.option("--cache-size", type=SIZE, help="The most that the cache may hold, as in 50GiB.")
 @TIMEOUT
 @click.option("--allow-other", is_flag=True, help="Let other users read the mount.")
+@click.option(
+    "--workers",
+    type=click.IntRange(min=1, max=64),
+    default=default_workers,
+    metavar="N",
+    help="How many processes serve it (a quarter of the cores, 1 to 8).",
+)
 @click.option("--log", "log_file", type=click.Path(path_type=Path), help="Where the mount logs.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON when the mount answers.")
 @click.pass_obj
@@ -52,6 +59,7 @@ def command(
     cache_size: int | None,
     timeout: float | None,
     allow_other: bool,
+    workers: int,
     log_file: Path | None,
     as_json: bool,
 ) -> None:
@@ -76,7 +84,9 @@ def command(
         place = prepare(wanted, settings.paths, settings.cache_directory)
         log = _choose_log(app, settings, place, log_file, foreground=foreground)
         store = store_settings(settings)
-        request = MountRequest(store, records, wish.revision, place, allow_other, log, wish.kind)
+        request = MountRequest(
+            *(store, records, wish.revision, place, allow_other, log, wish.kind), workers=workers
+        )
         _start(app, request, release, foreground=foreground, as_json=as_json)
 
 

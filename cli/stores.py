@@ -33,6 +33,11 @@ def jobs() -> int:
     return len(affinity(0)) if affinity else os.cpu_count() or 1
 
 
+def default_workers() -> int:
+    """How many processes serve a mount unless somebody says: the cores are the job's above all."""
+    return min(max(jobs() // 4, 1), 8)
+
+
 def open_mount_records(app: App) -> MountRecords:
     """The records of this user's mounts: in one place, whatever cache a repository uses."""
     return MountRecords(user_folder(app.environment, "XDG_CACHE_HOME", ".cache"))

@@ -19,6 +19,7 @@ MAX_READ_PAGES = 256
 """The most that one read asks for: 1 MiB with pages of 4 KiB."""
 
 _REQUEST = struct.Struct("=IIQQIIIHH")
+REQUEST_HEAD_BYTES = _REQUEST.size
 _ANSWER = struct.Struct("=IiQ")
 _INIT_IN = struct.Struct("=IIII")
 _INIT_OUT = struct.Struct("=IIIIHHIIHHII24x")

@@ -16,6 +16,7 @@ from vfs.errnos import errno_of
 from vfs.errors import RequestError
 from vfs.kernel_messages import (
     REQUEST_BYTES,
+    REQUEST_HEAD_BYTES,
     UNANSWERED,
     Opcode,
     Request,
@@ -61,13 +62,16 @@ class RequestLoop:
     def _take(self, nursery: trio.Nursery) -> bool:
         """Take one request and answer it, or begin to; False where there is none."""
         try:
-            os.readv(self._descriptor, [self._buffer])
+            received = os.readv(self._descriptor, [self._buffer])
         except BlockingIOError:
             return False
         except OSError as error:
             if error.errno in _TAKEN_BACK:
                 return True
             self._end(error)
+            return False
+        if received < REQUEST_HEAD_BYTES:
+            self._gone = True
             return False
         request = parse_request(self._buffer)
         if request.opcode in UNANSWERED:

@@ -24,6 +24,7 @@ REQUEST_ERRORS = {
     "NotASymlink": errno.EINVAL,
     "StaleInode": errno.ESTALE,
     "FailedJustNow": errno.EIO,
+    "NotADevice": errno.ENOTTY,
 }
 
 

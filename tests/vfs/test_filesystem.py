@@ -1,11 +1,5 @@
-"""The file system and its adapter, without a kernel: deadlines, the end, and what leaves a
-handler."""
+"""The file system, without a kernel: deadlines, the end, and what it refuses."""
 
-import errno
-import inspect
-import logging
-
-import pyfuse3
 import pytest
 import trio
 import trio.testing
@@ -20,12 +14,10 @@ from vfs.errors import (
     NoSuchName,
     NotADirectory,
     NotASymlink,
-    RequestError,
 )
-from vfs.filesystem import DirectoryItem, RevisionFilesystem
-from vfs.fuse import Ownership, RevisionOperations
+from vfs.filesystem import RevisionFilesystem
 from vfs.inodes import ROOT_INODE
-from vfs.tree import RevisionTree
+from vfs.tree import Absent, RevisionTree
 
 ROOT_TREE, SUB_TREE = bytes([1]) * 20, bytes([2]) * 20
 CONTENT = bytes(range(200))
@@ -51,12 +43,16 @@ DIRECTORIES = {
 
 
 class Loader:
-    """Directories from memory; `broken` ones cannot be read."""
+    """Directories; `broken` ones cannot be read, `absent` ones are never in memory."""
 
     def __init__(self) -> None:
         self.broken: set[bytes] = set()
+        self.absent: set[bytes] = set()
 
     def get(self, tree: bytes) -> Directory | None:
+        return None if tree in self.absent else self.load(tree)
+
+    def load(self, tree: bytes) -> Directory:
         if tree in self.broken:
             raise GitError("git has no object 42")
         return DIRECTORIES[tree]
@@ -104,8 +100,9 @@ def parts() -> Parts:
 
 
 async def names_from(parts: Parts, inode: int, position: int) -> list[tuple[bytes, int]]:
-    items = await parts.filesystem.list_directory(inode, position)
-    return [(item.name, item.next_position) for item in items]
+    listing = await parts.filesystem.list_directory(inode)
+    dots = [(name, behind) for name, _, behind in listing.dots[position:]]
+    return dots + [(name, behind) for name, _, behind in listing.items(position)]
 
 
 async def test_a_listing_goes_on_from_any_position(parts: Parts) -> None:
@@ -117,16 +114,35 @@ async def test_a_listing_goes_on_from_any_position(parts: Parts) -> None:
 
 
 async def test_a_listing_and_a_lookup_agree_on_everything(parts: Parts) -> None:
-    items: list[DirectoryItem] = list(await parts.filesystem.list_directory(ROOT_INODE, 0))
-    for item in items:
-        found = await parts.filesystem.lookup(ROOT_INODE, item.name)
-        assert found == item.attributes
-        assert await parts.filesystem.get_attributes(found.inode) == found
+    for name, attributes, _ in (await parts.filesystem.list_directory(ROOT_INODE)).items(0):
+        assert await parts.filesystem.lookup(ROOT_INODE, name) == attributes
+        assert await parts.filesystem.load_attributes(attributes.inode) == attributes
     sub = await parts.inode(b"sub")
-    (dot, above, inner) = await parts.filesystem.list_directory(sub, 0)
-    assert (dot.attributes.inode, above.attributes.inode) == (sub, ROOT_INODE)
+    listing = await parts.filesystem.list_directory(sub)
+    assert [inode for _, inode, _ in listing.dots] == [sub, ROOT_INODE]
     assert (await parts.filesystem.lookup(sub, b"..")).inode == ROOT_INODE
-    assert inner.name == b"inner"
+    assert [name for name, _, _ in listing.items(0)] == [b"inner"]
+
+
+async def test_what_is_in_memory_is_answered_as_what_has_to_be_loaded(parts: Parts) -> None:
+    filesystem = parts.filesystem
+    found = await filesystem.lookup(ROOT_INODE, b"sub")
+    assert filesystem.get_lookup(ROOT_INODE, b"sub") == found
+    assert filesystem.get_attributes(found.inode) == found
+    assert filesystem.get_listing(found.inode) == await filesystem.list_directory(found.inode)
+
+
+async def test_what_is_not_in_memory_is_only_loaded_by_who_may_wait(parts: Parts) -> None:
+    parts.loader.absent.add(SUB_TREE)
+    filesystem = parts.filesystem
+    sub = filesystem.get_lookup(ROOT_INODE, b"sub").inode
+    for _ in range(2):
+        # Not kept by the loader, as one that is larger than all that it may keep.
+        with pytest.raises(Absent):
+            filesystem.get_lookup(sub, b"inner")
+        inner = await filesystem.lookup(sub, b"inner")
+        assert await filesystem.load_attributes(inner.inode) == inner
+        filesystem._tree._just_loaded.clear()
 
 
 async def test_what_is_asked_of_the_wrong_kind_of_node_is_refused(parts: Parts) -> None:
@@ -139,7 +155,7 @@ async def test_what_is_asked_of_the_wrong_kind_of_node_is_refused(parts: Parts) 
     with pytest.raises(NotADirectory):
         await filesystem.open_directory(file)
     with pytest.raises(IsADirectory):
-        await filesystem.check_file(sub)
+        await filesystem.read(sub, 0, 10)
     with pytest.raises(NotASymlink):
         await filesystem.read_link(file)
     assert await filesystem.read_link(await parts.inode(b"link")) == b"file"
@@ -219,126 +235,5 @@ async def test_a_broken_folder_fails_alone(parts: Parts) -> None:
     parts.loader.broken.add(SUB_TREE)
     with pytest.raises(GitError):
         await parts.filesystem.open_directory(sub)
-    assert (await parts.filesystem.get_attributes(sub)).mode == 0o040555
+    assert (await parts.filesystem.load_attributes(sub)).mode == 0o040555
     assert len(await names_from(parts, ROOT_INODE, 0)) == 6
-
-
-class FailingFilesystem:
-    """Whatever is asked of it raises `error`."""
-
-    def __init__(self, error: Exception) -> None:
-        self.error = error
-
-    def __getattr__(self, name: str) -> object:
-        async def fail(*arguments: object) -> None:
-            raise self.error
-
-        return fail
-
-
-HANDLERS: dict[str, tuple[object, ...]] = {
-    "lookup": (1, b"name", None),
-    "getattr": (1, None),
-    "readlink": (1, None),
-    "opendir": (1, None),
-    "readdir": (1, 0, None),
-    "open": (1, 0, None),
-    "read": (1, 0, 10),
-}
-# They ask nobody, so nothing can go wrong in them.
-QUIET_HANDLERS = {"forget", "release", "releasedir", "statfs"}
-REFUSING_HANDLERS = {"flush", "access", "getxattr", "listxattr"}
-
-
-def failing(error: Exception) -> RevisionOperations:
-    filesystem = FailingFilesystem(error)
-    return RevisionOperations(filesystem, Ownership(1, 2))  # type: ignore[arg-type]
-
-
-def test_every_handler_is_known_here() -> None:
-    own = {
-        name
-        for name, value in vars(RevisionOperations).items()
-        if inspect.isfunction(value) and not name.startswith("_")
-    }
-    assert own == HANDLERS.keys() | QUIET_HANDLERS | REFUSING_HANDLERS
-
-
-@pytest.mark.parametrize("name", HANDLERS)
-@pytest.mark.parametrize(
-    "error", [RuntimeError("a bug"), KeyError("x"), OSError(24, "files"), MemoryError()], ids=repr
-)
-async def test_a_bug_below_any_handler_becomes_eio_and_is_logged_with_its_traceback(
-    name: str, error: Exception, caplog: pytest.LogCaptureFixture
-) -> None:
-    with pytest.raises(pyfuse3.FUSEError) as raised:
-        await getattr(failing(error), name)(*HANDLERS[name])
-    assert raised.value.errno == errno.EIO
-    (record,) = caplog.records
-    assert record.levelno == logging.ERROR
-    assert record.exc_info is not None
-    assert record.exc_info[1] is error
-
-
-@pytest.mark.parametrize("name", HANDLERS)
-async def test_a_store_error_below_any_handler_becomes_eio_and_the_log_says_why(
-    name: str, caplog: pytest.LogCaptureFixture
-) -> None:
-    with pytest.raises(pyfuse3.FUSEError) as raised:
-        await getattr(failing(GitError("git has no object 42")), name)(*HANDLERS[name])
-    assert raised.value.errno == errno.EIO
-    (record,) = caplog.records
-    assert (record.levelno, record.exc_info) == (logging.ERROR, None)
-    assert "git has no object 42" in record.getMessage()
-
-
-@pytest.mark.parametrize("name", HANDLERS)
-async def test_a_request_that_cannot_be_has_its_errno_and_troubles_no_log(name: str) -> None:
-    error: RequestError = NoSuchName(b"name")
-    with pytest.raises(pyfuse3.FUSEError) as raised:
-        await getattr(failing(error), name)(*HANDLERS[name])
-    assert raised.value.errno == errno.ENOENT
-
-
-@pytest.mark.parametrize("name", HANDLERS)
-async def test_cancelling_passes_through_every_handler(name: str) -> None:
-    class Waiting(FailingFilesystem):
-        def __getattr__(self, name: str) -> object:
-            async def wait(*arguments: object) -> None:
-                await trio.sleep_forever()
-
-            return wait
-
-    operations = RevisionOperations(
-        Waiting(RuntimeError()),  # type: ignore[arg-type]
-        Ownership(1, 2),
-    )
-    with trio.move_on_after(0) as scope:
-        await getattr(operations, name)(*HANDLERS[name])
-    assert scope.cancelled_caught
-
-
-async def test_what_is_answered_enosys_is_never_asked_again() -> None:
-    operations = failing(RuntimeError())
-    calls = [
-        operations.flush(1),
-        operations.access(1, 4, None),  # type: ignore[arg-type]
-        operations.getxattr(1, b"user.a", None),  # type: ignore[arg-type]
-        operations.listxattr(1, None),  # type: ignore[arg-type]
-    ]
-    for call in calls:
-        with pytest.raises(pyfuse3.FUSEError) as raised:
-            await call
-        assert raised.value.errno == errno.ENOSYS
-
-
-@pytest.mark.parametrize("seconds", [0, 1_700_000_000, -1, 2**40, -(2**40), 2**62])
-async def test_any_commit_time_that_git_can_hold_can_be_shown(seconds: int) -> None:
-    parts = Parts(seconds)
-    operations = RevisionOperations(parts.filesystem, Ownership(1, 2))
-    inode = await parts.inode(b"file")
-    shown = await operations.getattr(inode, None)  # type: ignore[arg-type]
-    assert shown.st_mtime_ns == shown.st_ctime_ns == shown.st_atime_ns == seconds * 10**9
-    assert (shown.st_uid, shown.st_gid, shown.st_ino) == (1, 2, inode)
-    assert (shown.st_size, shown.st_nlink) == (len(CONTENT), 1)
-    assert shown.entry_timeout == shown.attr_timeout > 10**9
