@@ -14,7 +14,7 @@ from socket import socket
 
 import trio
 
-from store.concurrency import DISK_READS
+from store.concurrency import DISK_READS, TABLE_WRITES
 from store.errors import RepositoryGone, StoreError
 from store.fetch_service import FetchService
 from store.git_refs import require_repository
@@ -125,6 +125,9 @@ async def _keep_record(kept: _Kept, line: Line) -> None:
     watch = _RepositoryWatch(kept.local)
     while True:
         await trio.sleep(_RECORD_SECONDS)
+        if _fetched_bytes(kept.reading) != record.fetched_bytes:
+            # First the tables, which say how much of it is cached.
+            await trio.to_thread.run_sync(kept.local.cache.flush, limiter=TABLE_WRITES)
         record = _renew(kept, record)
         await watch.look()
 

@@ -1,6 +1,7 @@
 """The numbers of names: one for each folder, name and commit, for as long as the mount lives."""
 
 import itertools
+from typing import NamedTuple
 
 import trio
 from hypothesis import given, settings
@@ -9,8 +10,8 @@ from hypothesis import strategies as st
 from store.directories import Directory, Entry, Kind
 from store.git_refs import Ref, Tip
 from store.ids import GitId
-from vfs.attributes import FOR_EVER_SECONDS, MOVING_SECONDS
-from vfs.filesystem import DirectoryItem, RevisionFilesystem
+from vfs.attributes import FOR_EVER_SECONDS, MOVING_SECONDS, Attributes
+from vfs.filesystem import RevisionFilesystem
 from vfs.inodes import ROOT_INODE
 from vfs.named_revisions import NamedRevisions
 from vfs.ref_names import Snapshot, plan_names
@@ -34,6 +35,15 @@ class Loader:
         file = Entry(b"file-%d" % (tree[0] - 1), Kind.PLAIN, 5, 0, bytes(32))
         folder = Entry(b"folder", Kind.FOLDER, 0, 0, tree + bytes(12))
         return Directory.from_entries([file, folder])
+
+
+class Item(NamedTuple):
+    """One name of a listing."""
+
+    name: bytes
+    inode: int
+    attributes: Attributes | None
+    next_position: int
 
 
 class Names:
@@ -65,8 +75,15 @@ class Parts:
         tree = NamedRevisions(Loader(), self.names)  # type: ignore[arg-type]
         self.filesystem = RevisionFilesystem(tree, None, None, 1.0)  # type: ignore[arg-type]
 
-    async def list(self, inode: int) -> dict[bytes, DirectoryItem]:
-        return {item.name: item for item in await self.filesystem.list_directory(inode, 0)}
+    async def items(self, inode: int, position: int = 0) -> list[Item]:
+        """What is listed from a position on, `.` and `..` with the inode alone."""
+        listing = await self.filesystem.list_directory(inode)
+        dots = [Item(name, own, None, behind) for name, own, behind in listing.dots[position:]]
+        others = listing.items(position)
+        return dots + [Item(name, found.inode, found, behind) for name, found, behind in others]
+
+    async def list(self, inode: int) -> dict[bytes, Item]:
+        return {item.name: item for item in await self.items(inode)}
 
     async def walk(self, inode: int, path: bytes = b"", depth: int = 4) -> dict[bytes, int]:
         """path → inode of all below a node, but for the folder without end in each commit."""
@@ -75,10 +92,10 @@ class Parts:
             if name in (b".", b".."):
                 continue
             below = path + b"/" + name
-            found[below] = item.attributes.inode
+            found[below] = item.inode
             assert await self.filesystem.lookup(inode, name) == item.attributes
             if item.attributes.mode == 0o040555 and name != b"folder":
-                found |= await self.walk(item.attributes.inode, below, depth - 1)
+                found |= await self.walk(item.inode, below, depth - 1)
         return found
 
 
@@ -131,18 +148,16 @@ def test_a_listing_goes_on_from_any_position_whatever_has_moved(
         branches = (await parts.filesystem.lookup(ROOT_INODE, b"branches")).inode
         for before, after in itertools.pairwise(history):
             parts.names.move(without_conflicts(before))
-            listed = list(await parts.filesystem.list_directory(branches, 0))
+            listed = await parts.items(branches)
             parts.names.move(without_conflicts(after))
             for number, item in enumerate(listed):
-                rest = list(await parts.filesystem.list_directory(branches, item.next_position))
+                rest = await parts.items(branches, item.next_position)
                 # No inode is told twice, and what stays and was not told yet is.
-                told = {item.attributes.inode for item in listed[: number + 1]}
-                assert not told & {item.attributes.inode for item in rest}
-                now = {
-                    i.attributes.inode for i in await parts.filesystem.list_directory(branches, 0)
-                }
-                untold = {item.attributes.inode for item in listed[number + 1 :]}
-                assert untold & now <= {item.attributes.inode for item in rest}
+                told = {item.inode for item in listed[: number + 1]}
+                assert not told & {item.inode for item in rest}
+                now = {i.inode for i in await parts.items(branches)}
+                untold = {item.inode for item in listed[number + 1 :]}
+                assert untold & now <= {item.inode for item in rest}
 
     trio.run(run)
 
@@ -155,7 +170,7 @@ async def test_names_hold_for_a_moment_and_what_is_in_a_commit_for_ever() -> Non
     main = await lookup(branches.inode, b"main")
     feature = await lookup(branches.inode, b"feature")
     file = await lookup(main.inode, b"file-1")
-    moving = [branches, main, feature, await parts.filesystem.get_attributes(ROOT_INODE)]
+    moving = [branches, main, feature, await parts.filesystem.load_attributes(ROOT_INODE)]
     assert {found.valid_seconds for found in moving} == {MOVING_SECONDS}
     assert file.valid_seconds == FOR_EVER_SECONDS
     assert (main.time_seconds, file.time_seconds) == (1001, 1001)
@@ -171,8 +186,8 @@ async def test_the_way_up_leads_through_the_names() -> None:
         inodes.append((await parts.filesystem.lookup(inodes[-1], name)).inode)
     for above, inode in itertools.pairwise(inodes):
         assert (await parts.filesystem.lookup(inode, b"..")).inode == above
-        assert (await parts.list(inode))[b".."].attributes.inode == above
-        assert (await parts.list(inode))[b"."].attributes.inode == inode
+        assert (await parts.list(inode))[b".."].inode == above
+        assert (await parts.list(inode))[b"."].inode == inode
 
 
 async def test_what_was_open_when_a_name_moved_or_went_is_still_there() -> None:
@@ -185,7 +200,7 @@ async def test_what_was_open_when_a_name_moved_or_went_is_still_there() -> None:
     parts.names.move({"main": 1})
     assert (await parts.list(main)).keys() == {b".", b"..", b"file-0", b"folder"}
     assert (await parts.list(feature)).keys() == {b".", b".."}
-    assert (await parts.filesystem.get_attributes(main)).time_seconds == 1000
+    assert (await parts.filesystem.load_attributes(main)).time_seconds == 1000
 
 
 async def test_a_commit_goes_by_the_beginning_of_its_id_without_being_listed_so() -> None:
