@@ -6,9 +6,8 @@ proven in that very place is read in part.
 """
 
 import logging
-import math
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Protocol, TypeVar
@@ -28,6 +27,7 @@ from store.errors import (
 )
 from store.fetch import chunk_label, entry_number
 from store.ids import ChunkId, GitId, PackName
+from store.learning import Learning
 from store.local_folders import is_on_network
 from store.local_store import LocalSources
 from store.memory_cache import MemoryCache
@@ -42,7 +42,6 @@ T = TypeVar("T")
 _RECENT_BYTES = 64 << 20
 # Up to here a load from the page cache with its hash costs less than handing it to a thread.
 _INLINE_BYTES = 256 << 10
-_REFRESH_PAUSE_SECONDS = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,14 +69,6 @@ class ChunkFetcher(Protocol):
         ...
 
 
-@dataclass(slots=True, eq=False)
-class _Refresh:
-    """The remote being asked, and how that ended."""
-
-    done: trio.Event = field(default_factory=trio.Event)
-    error: StoreError | None = None
-
-
 class ChunkSource:
     """Chunks for the readers of one commit (or, with None, of any). Belongs to one trio loop."""
 
@@ -99,9 +90,7 @@ class ChunkSource:
         in_place = None if catalog is None else catalog.remote.local_path(FORMAT_KEY)
         self._is_shared = in_place is not None and is_on_network(in_place)
         self._recent: MemoryCache[ChunkId, bytes] = MemoryCache(_RECENT_BYTES)
-        self._refreshed = -math.inf
-        # Present exactly while one task asks the remote.
-        self._refreshing: _Refresh | None = None
+        self._learning = None if catalog is None else Learning(catalog, commit)
 
     def close(self) -> None:
         """Let go of open files."""
@@ -238,53 +227,10 @@ class ChunkSource:
             raise ChunkMissing(f"{chunk_label(chunk, None)} is not {where} in a remote ({remote})")
         return located
 
-    def _refresh_is_due(self) -> bool:
-        return trio.current_time() - self._refreshed >= _REFRESH_PAUSE_SECONDS
-
-    async def _refresh(self, doubtful: PackName | None = None) -> bool:
-        """Learn what the remote holds, unless that was just done; False where there is none. What
-        is known of a `doubtful` pack is forgotten before.
-
-        Whoever comes while somebody is at it shares the outcome, an error as well. Raises
-        StoreError.
-        """
-        if self._catalog is None:
-            return False
-        while self._refresh_is_due():
-            shared = self._refreshing
-            if shared is None:
-                await self._lead_refresh(self._catalog, doubtful)
-                break
-            await shared.done.wait()
-            if shared.error is not None:
-                raise shared.error
-        return True
-
-    async def _lead_refresh(self, catalog: Catalog, doubtful: PackName | None) -> None:
-        refresh = self._refreshing = _Refresh()
-        try:
-            await self._refresh_now(catalog, refresh, doubtful)
-        finally:
-            self._refreshing = None
-            refresh.done.set()
-
-    async def _refresh_now(
-        self, catalog: Catalog, refresh: _Refresh, doubtful: PackName | None
-    ) -> None:
-        try:
-            store = catalog.get_store()
-            if doubtful is not None and store is not None:
-                forget = partial(self._local.index.forget_pack, store, doubtful)
-                await trio.to_thread.run_sync(forget, limiter=TABLE_WRITES)
-            if self._commit is None:
-                await catalog.fetch_all_indexes()
-            else:
-                await catalog.fetch_commit_indexes(self._commit)
-        except StoreError as error:
-            refresh.error = error
-            raise
-        # Where this task is cancelled there is no outcome, and one who waits begins anew.
-        self._refreshed = trio.current_time()
+    async def _refresh(self, doubtful: PackName | None = None) -> None:
+        """Learn what the remote holds, unless that was just done; see Learning."""
+        if self._learning is not None:
+            await self._learning.refresh(doubtful)
 
     async def _bring(self, located: Located) -> bytes:
         if not located.cached:
