@@ -307,7 +307,7 @@ class ChunkSource:
             return None
         try:
             return self._files.load_now(located.path, entry, partial(_prove, located))
-        except (NotInMemory, IntegrityError, OSError):
+        except (NotInMemory, StoreError, OSError):
             return None
 
     def _load_whole_in_thread(self, located: Located) -> bytes:

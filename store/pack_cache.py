@@ -82,6 +82,10 @@ class PackCache:
         self._noted: dict[PackName, bytes] = {}
         # Packs that were used since the last flush.
         self._used: set[PackName] = set()
+        # Some for each check, and not so many that a small budget is overdrawn several times.
+        self._bytes_between_checks = _BYTES_BETWEEN_CHECKS
+        if budget_bytes is not None:
+            self._bytes_between_checks = min(_BYTES_BETWEEN_CHECKS, budget_bytes // 8)
         self._bytes_until_check = 0
         self.kept_bytes = 0
         self._full_warned = False
@@ -184,7 +188,7 @@ class PackCache:
             used, self._used = self._used - added.keys(), set()
             check = self._bytes_until_check <= 0
             if check:
-                self._bytes_until_check = _BYTES_BETWEEN_CHECKS
+                self._bytes_until_check = self._bytes_between_checks
         try:
             self._forget_noted()
             self._record(added, used, int(time.time()))

@@ -230,6 +230,8 @@ class _Supervisor:
         if self._keeper is not None:
             self._keeper.tell_to_end()
             _end_all([self._keeper], time.monotonic() + _END_SECONDS)
+        for opened in self._devices.values():
+            os.close(opened)
 
 
 def _end_all(children: list[Child], deadline: float) -> None:
@@ -237,6 +239,7 @@ def _end_all(children: list[Child], deadline: float) -> None:
         if not child.wait_until_ended(deadline):
             child.kill()
             child.wait_until_ended(time.monotonic() + _END_SECONDS)
+        child.line.close()
 
 
 def _how(code: int) -> str:

@@ -163,8 +163,8 @@ def test_the_least_recently_used_packs_go_first(
 def test_a_flush_evicts_only_after_enough_was_kept(
     make_cache: MakeCache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pack_cache, "_BYTES_BETWEEN_CHECKS", 3 * MIB)
     cache = make_cache(MIB)
+    monkeypatch.setattr(cache, "_bytes_between_checks", 3 * MIB)
     cache.flush()
     counts = []
     for number in range(4):
