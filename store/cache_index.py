@@ -250,6 +250,18 @@ class CacheIndex:
         self._tables.put_many("uses", rows)
         self._tables.delete_many("uses", gone)
 
+    def touch_uses(self, packs: Iterable[PackName], now_seconds: int) -> None:
+        """Note that packs were used just now. How many bytes of them are here is left to whoever
+        puts them there: what this process knows of that may be old."""
+
+        def touch(row: bytes | None) -> bytes | None:
+            if row is None or len(row) != _USE.size:
+                return None
+            return _USE.pack(now_seconds, _USE.unpack(row)[1])
+
+        keys = sorted(bytes.fromhex(pack) for pack in packs)
+        self._tables.update_many("uses", dict.fromkeys(keys, touch))
+
     def load_uses(self) -> list[PackUse]:
         """Every cached pack with its last use and size."""
         rows = self._tables.scan("uses")

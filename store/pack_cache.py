@@ -214,7 +214,7 @@ class PackCache:
             if added:
                 self._index.keep_ranges(added, now_seconds)
             if used:
-                self._index.keep_uses(used, now_seconds)
+                self._index.touch_uses(used, now_seconds)
         except LocalDiskFull as error:
             # Still in memory, and written by a later flush; until then evicting is what helps.
             self._say_full(str(error))

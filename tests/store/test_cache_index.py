@@ -238,3 +238,10 @@ def test_a_pack_of_which_nothing_is_here_does_not_count_as_cached(index: CacheIn
     index.drop_range(gone, 0, 5)
     index.keep_uses({here, gone, never}, 2)
     assert index.load_uses() == [PackUse(here, 2, 10)]
+
+
+def test_a_use_tells_when_and_leaves_what_is_here_to_who_keeps_it(index: CacheIndex) -> None:
+    here, never = new_pack_name(), new_pack_name()
+    index.keep_ranges({here: byte_ranges.add(b"", 0, 10)}, 1)
+    index.touch_uses([here, never], 7)
+    assert index.load_uses() == [PackUse(here, 7, 10)]
