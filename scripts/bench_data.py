@@ -30,7 +30,7 @@ class Scale:
 
 
 WHOLE = Scale("whole", 5_000, 5_000, 512 << 20, 1 << 30, 100_000, 1_000_000, 500)
-QUICK = Scale("quick", 2_000, 1_000, 192 << 20, 256 << 20, 10_000, 20_000, 200)
+QUICK = Scale("quick", 2_000, 1_000, 192 << 20, 512 << 20, 10_000, 20_000, 200)
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,7 @@ from bench_peers import DVC_BUCKET, unmount  # noqa: E402
 from bench_print import print_report, write_json  # noqa: E402
 from bench_revfs import BUCKET  # noqa: E402
 from bench_rounds import measure_all  # noqa: E402
-from bench_session import PLAIN_BUCKET, Choice, Programs, Session, say  # noqa: E402
+from bench_session import PLAIN_BUCKET, Choice, Programs, Server, Session, say  # noqa: E402
 from bench_table import DVC, LOOP, NATIVE, OURS, RCLONE, ROW_NAMES, S3FS  # noqa: E402
 
 from tests.fakes.s3_servers import RcloneServer, rclone_binary, serve_rclone_s3  # noqa: E402
@@ -49,6 +49,9 @@ def parse_words(words: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--link", choices=("first", "second", "both"))
     parser.add_argument("--runs", type=int, help="3; with --quick 1")
     parser.add_argument("--mount-options", default="", help="for revfs mount, in one word")
+    parser.add_argument(
+        "--drop-caches", action="store_true", help="have the kernel forget all files first (root)"
+    )
     parser.add_argument("--json", type=Path, default=HOME / "bench.json", metavar="FILE")
     parser.add_argument("--plot", type=Path, default=HOME / "bench.png", metavar="FILE")
     return parser.parse_args(words)
@@ -76,8 +79,7 @@ def make_choice(options: argparse.Namespace) -> Choice:
         {"first": (FIRST,), "second": (SECOND,), "both": (FIRST, SECOND)}[link],
         options.runs or (1 if options.quick else 3),
         options.mount_options.split(),
-        # A short run is for tuning, on a machine where others may be at work.
-        drops_caches=not options.quick and os.access("/proc/sys/vm/drop_caches", os.W_OK),
+        options.drop_caches,
     )
 
 
@@ -131,16 +133,25 @@ def serve(folder: Path, data: DataSet) -> Iterator[RcloneServer]:
 
 @contextlib.contextmanager
 def work_folder() -> Iterator[Path]:
-    """A folder for this run; whatever is still mounted in it at the end is taken down first."""
-    folder = Path(tempfile.mkdtemp(prefix="run-", dir=HOME)).resolve()
+    """A folder for this run, removed at the end; so are those of runs that were killed."""
+    for left in HOME.glob("run-*"):
+        if not Path(f"/proc/{left.name.split('-')[1]}").exists():
+            remove_folder(left)
+    folder = Path(tempfile.mkdtemp(prefix=f"run-{os.getpid()}-", dir=HOME)).resolve()
     try:
         yield folder
     finally:
-        for line in Path("/proc/self/mounts").read_text().splitlines():
-            place = line.split()[1]
-            if place.startswith(f"{folder}/"):
-                unmount(Path(place))
-        shutil.rmtree(folder, ignore_errors=True)
+        say("removing what was made")
+        remove_folder(folder)
+
+
+def remove_folder(folder: Path) -> None:
+    """Remove it; whatever is mounted in it is taken down first."""
+    for line in Path("/proc/self/mounts").read_text().splitlines():
+        place = line.split()[1]
+        if place.startswith(f"{folder}/"):
+            unmount(Path(place))
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def measure(choice: Choice) -> Session:
@@ -153,8 +164,11 @@ def measure(choice: Choice) -> Session:
         environment["AWS_SECRET_ACCESS_KEY"] = server.secret_key
         port = server.address[1]
         assert server.pid is not None
+        assert server.folder is not None
         with open_link(programs.proxy, port, folder / "counters", UNLIMITED) as link:
-            session = Session(folder, programs, choice, data, link, server.pid, environment)
+            session = Session(
+                folder, programs, choice, data, link, Server(server.pid, server.folder), environment
+            )
             measure_all(session)
             return session
 

@@ -3,6 +3,7 @@ and the local disk itself. Each begins with nothing cached."""
 
 import contextlib
 import os
+import shutil
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -21,7 +22,7 @@ Mounting = Callable[[Session], contextlib.AbstractContextManager[Mounted]]
 @contextlib.contextmanager
 def rclone_mount(session: Session) -> Iterator[Mounted]:
     """The bucket by `rclone mount`, which keeps what it read in a cache of its own."""
-    session.drop_caches()
+    session.drop_caches(PLAIN_BUCKET)
     command: list[str | Path] = [session.programs.rclone, "mount", f":s3:{PLAIN_BUCKET}"]
     command += ["--read-only", "--vfs-cache-mode", "full", "--use-server-modtime"]
     # The data does not change, and ours may rely on that too.
@@ -43,7 +44,7 @@ def rclone_mount(session: Session) -> Iterator[Mounted]:
 @contextlib.contextmanager
 def s3fs_mount(session: Session) -> Iterator[Mounted]:
     """The bucket by s3fs, with its cache on the disk."""
-    session.drop_caches()
+    session.drop_caches(PLAIN_BUCKET)
     options = f"url=http://127.0.0.1:{session.link.port},use_path_request_style,ro"
     options += f",use_cache={session.new_folder('s3fs-cache')},stat_cache_expire=86400"
     environment = {
@@ -135,6 +136,10 @@ class Dvc:
             "DVC_NO_ANALYTICS": "1",
         }
 
+    def discard(self) -> None:
+        """Give the space of the large file back, where it is a copy."""
+        shutil.rmtree(self.top / "large", ignore_errors=True)
+
     def run(self, *words: object) -> Finished:
         """Run dvc or git in the repository."""
         command = [str(word) for word in words]
@@ -155,6 +160,6 @@ def make_dvc_repository(session: Session) -> Dvc:
 def clone_dvc(session: Session, source: Dvc) -> Dvc:
     """A fresh clone with nothing pulled."""
     cloned = Dvc(session, session.new_folder("dvc-clone"))
-    session.drop_caches()
+    session.drop_caches(f"{DVC_BUCKET}/{source.top.name}")
     cloned.run("git", "clone", "--quiet", source.top, cloned.top)
     return cloned

@@ -8,7 +8,15 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
-from bench_report import Line, Summary, compare, describe_budget, summarise
+from bench_report import (
+    Line,
+    Summary,
+    compare,
+    compare_links,
+    describe_budget,
+    describe_other_work,
+    summarise,
+)
 from bench_session import Choice, Figure
 from bench_table import ROWS, Row
 
@@ -17,7 +25,7 @@ Less is better where the unit is s, %, times or MB of memory; ratios are ours to
 The link is a proxy on this machine: server, proxy, mount and readers share its cores, so that the
 processor may be the limit where the link is not; the second table says who used how much of it.
 "others" is all else that ran on the machine meanwhile, the kernel's own work among it.
-Cold: a fresh clone or mount, nothing cached{dropped}; the server has its files in memory.
+Cold: a fresh clone or mount with an empty cache; the server has its files in memory.
 Warm: the second epoch in the same mount, from the contender's own cache on the disk; the kernel was
 told to forget the pages of the mount. The loop-through in C is libfuse's passthrough_ll,
 cache=always. The local disk is read from the page cache."""
@@ -33,11 +41,24 @@ def print_report(figures: Sequence[Figure], choice: Choice, seconds: float) -> N
         _print_table([_COMPARED, *(_show_line(line, choice) for line in lines)])
         print()
         _print_table([_MEASURED, *(_show_summary(summary) for summary in of_link)])
-    print("\n" + NOTES.format(dropped="" if choice.drops_caches else " of its own"))
-    print(f"{seconds:.0f} s in all")
+    _print_links_compared(compare(ROWS, summaries), choice)
+    print("\n" + NOTES)
+    print(describe_other_work(figures, os.cpu_count() or 1))
+    print(f"{seconds:.0f} s in all.")
 
 
-_COMPARED = ("row", "unit", "ours", "best peer", "ratio", "limit", "ratio", "budget", "met")
+_COMPARED = (
+    "row",
+    "unit",
+    "ours",
+    "best peer",
+    "ratio",
+    "limit",
+    "ratio",
+    "MB crossed",
+    "budget",
+    "met",
+)
 _MEASURED = (
     "row",
     "contender",
@@ -49,6 +70,13 @@ _MEASURED = (
     "requests",
     "processor seconds",
 )
+
+
+def _print_links_compared(lines: Sequence[Line], choice: Choice) -> None:
+    """How much of the ratio to the limit is left over another link."""
+    pairs = compare_links(lines, [link.name for link in choice.links])
+    for row, share in pairs:
+        print(f"{title_of(row, choice)}: over the second link {share:.2f} of the first's ratio")
 
 
 def title_of(row: Row, choice: Choice) -> str:
@@ -67,6 +95,7 @@ def _show_line(line: Line, choice: Choice) -> Sequence[str]:
         _ratio(line.best_ratio),
         f"{_number(line.limit.value)} {line.limit.contender}" if line.limit else "",
         _ratio(line.limit_ratio),
+        f"{(line.ours.up_bytes + line.ours.down_bytes) / 1e6:,.1f}",
         describe_budget(line.row),
         {True: "yes", False: "NO", None: ""}[line.is_met],
     )

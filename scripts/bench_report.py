@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from bench_session import Figure
 from bench_table import LIMITS, OURS, Bound, Budget, Row
 
+_LONG_SECONDS = 1.0
+
 
 @dataclass(frozen=True, slots=True)
 class Summary:
@@ -142,3 +144,33 @@ def describe_budget(row: Row) -> str:
         return f"{sign} {budget.value:g} {row.unit}"
     what = "limit" if budget.bound is Bound.LIMIT else budget.peer
     return f"{sign} {budget.value:.2f} of {what}"
+
+
+def compare_links(lines: Sequence[Line], links: Sequence[str]) -> list[tuple[Row, float]]:
+    """For each row with a limit, how our ratio to it over the second link compares to that over the
+    first: 1 is alike, less is worse, whichever way the row counts."""
+    ratios = {
+        (line.row, line.ours.link): line.limit_ratio
+        for line in lines
+        if line.limit_ratio and line.ours.contender == OURS
+    }
+    compared = []
+    for row in dict.fromkeys(line.row for line in lines):
+        pair = [ratios.get((row, link)) for link in links]
+        if len(pair) == 2 and pair[0] and pair[1]:
+            share = pair[1] / pair[0] if row.more_is_better else pair[0] / pair[1]
+            compared.append((row, share))
+    return compared
+
+
+def describe_other_work(figures: Iterable[Figure], cores: int) -> str:
+    """How busy the machine was with other things, which no ratio makes good entirely."""
+    shares = [
+        figure.processors["others"] / (figure.seconds * cores)
+        for figure in figures
+        if figure.seconds >= _LONG_SECONDS and "others" in figure.processors
+    ]
+    if not shares:
+        return "Nothing took long enough to tell how busy the machine was with other things."
+    share = statistics.median(shares)
+    return f"In the median measurement, other work had {share:.0%} of the processor."

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -37,6 +38,14 @@ class Revfs:
             command[0] = str(self.session.programs.revfs)
         environment = {**self.session.environment, "XDG_CACHE_HOME": str(self.cache)}
         return run(command, environment=environment, cwd=self.top, timeout_seconds=timeout_seconds)
+
+    def discard(self) -> None:
+        """Give the space of the large files back: those of the cache, the work tree's own, and the
+        packs in the remote, which are few. Small files stay: to delete many slows the disk down."""
+        shutil.rmtree(self.cache / "revfs" / "packs", ignore_errors=True)
+        shutil.rmtree(self.session.server.folder / BUCKET / self.top.name, ignore_errors=True)
+        for path in self.top.glob("*.bin"):
+            path.unlink()
 
     def commit(self, message: str) -> None:
         """Commit what is staged."""
@@ -74,10 +83,19 @@ def make_repository(session: Session, name: str) -> Revfs:
     return made
 
 
-def clone(session: Session, source: Revfs) -> Revfs:
+def clone(session: Session, source: Revfs, *options: str) -> Revfs:
     """A fresh clone with an empty cache; the pointers alone are there."""
     top = session.new_folder("clone")
-    session.drop_caches()
+    session.drop_caches(f"{BUCKET}/{source.top.name}")
     cloned = Revfs(session, top, session.new_folder("clone-cache"))
-    cloned.run("git", "clone", "--quiet", source.top, top)
+    cloned.run("git", "clone", "--quiet", *options, source.top, top)
     return cloned
+
+
+@contextlib.contextmanager
+def mounted_clone(session: Session, source: Revfs) -> Iterator[Mounted]:
+    """A fresh clone, mounted meanwhile; what it has cached is dropped at the end."""
+    cloned = clone(session, source)
+    with cloned.mounted() as mounted:
+        yield mounted
+    cloned.discard()

@@ -1,7 +1,7 @@
 """What is measured when: rounds over each link, in which the contenders take turns."""
 
 from collections.abc import Callable, Sequence
-from typing import Generic, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 from bench_link import UNLIMITED, LinkSpeed, measure_ceiling
 from bench_million import measure_million
@@ -24,12 +24,19 @@ from bench_starts import measure_help, measure_status
 from bench_table import DVC, LINK, OURS, RCLONE, S3FS
 from bench_writes import ALL, TEXT, make_dvc_pushed, make_pushed, measure_edit
 
-T = TypeVar("T")
+T = TypeVar("T", bound="Repository")
 
 _CEILING_SECONDS = 1.5
 _UNLIMITED_BYTES = 1 << 30
 # Over a slow link some take minutes for what a part of it shows as well.
 _MOST_FILES_OF_A_PEER = 1_000
+
+
+class Repository(Protocol):
+    """What is kept of either kind."""
+
+    def discard(self) -> None:
+        """Give the space of its large files back."""
 
 
 class Pushed(Generic[T]):
@@ -46,6 +53,8 @@ class Pushed(Generic[T]):
         """A new one, made over the link as it is, where its rows are to be measured; else the last,
         or one made over a link without limits. Raises NotMeasured."""
         if self._session.wants(*self._rows):
+            if self._kept is not None:
+                self._kept.discard()
             self._kept = self._make()
         elif self._kept is None:
             self._kept = self._make_over_unlimited()
@@ -89,7 +98,7 @@ def measure_all(session: Session) -> None:
     session.link.set_speed(choice.links[0])
     measure_help(session)
     measure_status(session, choice.runs)
-    measure_million(session)
+    measure_million(session, session.folder.parent)
 
 
 def measure_link(session: Session, speed: LinkSpeed) -> None:

@@ -19,6 +19,7 @@ from bench_processes import (
 )
 
 PLAIN_BUCKET = "plain"
+_DROP_CACHES = Path("/proc/sys/vm/drop_caches")
 # The rows that are measured over each link; the others say the same over any.
 LINK_ROWS = frozenset(
     {
@@ -66,6 +67,14 @@ class Programs:
 
 
 @dataclass(frozen=True, slots=True)
+class Server:
+    """The object server: its process, and the folder in which buckets are folders."""
+
+    pid: int
+    folder: Path
+
+
+@dataclass(frozen=True, slots=True)
 class Choice:
     """What was asked for on the command line."""
 
@@ -109,7 +118,7 @@ class Session:
         choice: Choice,
         data: DataSet,
         link: Link,
-        server_pid: int,
+        server: Server,
         environment: Mapping[str, str],
     ) -> None:
         self.folder = folder
@@ -117,9 +126,9 @@ class Session:
         self.choice = choice
         self.data = data
         self.link = link
+        self.server = server
         self.environment = environment
         self.figures: list[Figure] = []
-        self._server_pid = server_pid
         self._folders = 0
 
     def new_folder(self, name: str) -> Path:
@@ -135,7 +144,7 @@ class Session:
     ) -> Iterator[Measurement]:
         """Record what happens meanwhile as one figure. What is written already is on the disk
         before, so that nobody pays for another's writing."""
-        watched = {"server": self._server_pid, "link": self.link.pid, **(pids or {})}
+        watched = {"server": self.server.pid, "link": self.link.pid, **(pids or {})}
         os.sync()
         measurement = Measurement()
         traffic, machine = self.link.get_traffic(), get_machine_seconds()
@@ -216,11 +225,14 @@ class Session:
         said = json.loads(finished.output)
         return ReadReport(said["seconds"], said["files"], said["bytes"], finished)
 
-    def drop_caches(self) -> None:
-        """Have the kernel forget all files it has read, but for those of the server."""
+    def drop_caches(self, prefix: str) -> None:
+        """Where that was asked for, have the kernel forget all files that it has read, but for
+        those that the server has below `prefix`: how quick its disk is, is not the question."""
         if self.choice.drops_caches:
             os.sync()
-            Path("/proc/sys/vm/drop_caches").write_text("3")
+            _DROP_CACHES.write_text("3")
+            top = self.server.folder / prefix
+            self.read([path for path in top.rglob("*") if path.is_file()], threads=4)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,5 +1,6 @@
 """Rows that write: add, push, and what an edit costs."""
 
+import os
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,10 +16,11 @@ TEXT = ("text",)
 _PLACE_SHARE = 100 << 20
 
 
-def copy_data(session: Session, top: Path, parts: Sequence[str]) -> None:
-    """Copies of the data, since some contenders move or change what they add."""
+def place_data(session: Session, top: Path, parts: Sequence[str]) -> None:
+    """The data in a work tree, by other names of the same files: nobody changes what they hold, and
+    copies would fill the disk."""
     for part in parts:
-        shutil.copytree(session.data.folder / part, top / part)
+        shutil.copytree(session.data.folder / part, top / part, copy_function=os.link)
 
 
 def make_pushed(session: Session, parts: Sequence[str], rows: Sequence[str]) -> Revfs:
@@ -26,7 +28,7 @@ def make_pushed(session: Session, parts: Sequence[str], rows: Sequence[str]) -> 
     Raises NotMeasured."""
     add_row, push_row = rows
     repository = make_repository(session, "revfs")
-    copy_data(session, repository.top, parts)
+    place_data(session, repository.top, parts)
     with session.measuring(add_row, OURS) as measurement:
         finished = repository.run("revfs", "add", *parts, "--quiet")
         measurement.value = measurement.seconds = finished.seconds
@@ -43,7 +45,7 @@ def make_dvc_pushed(session: Session, rows: Sequence[str] = ("add", "push")) -> 
     """A repository of dvc with pictures and large file in its remote. Raises NotMeasured."""
     add_row, push_row = rows
     repository = make_dvc_repository(session)
-    copy_data(session, repository.top, ALL)
+    place_data(session, repository.top, ALL)
     with session.measuring(add_row, DVC) as measurement:
         finished = repository.run("dvc", "add", "--quiet", *ALL)
         measurement.value = measurement.seconds = finished.seconds
@@ -65,15 +67,13 @@ def measure_edit(session: Session, run: int) -> None:
         repository = make_repository(session, "edited")
         large = repository.top / "large.bin"
         write_random_file(large, session.choice.scale.edited_bytes, run)
-        for message in ("before", "after"):
-            repository.run("revfs", "add", "large.bin", "--quiet")
-            repository.commit(message)
-            if message == "before":
-                repository.run("revfs", "push", "--quiet")
-                # As many places as there are hundreds of MiB, so that it is alike at each scale.
-                size = large.stat().st_size
-                places = max(1, size // _PLACE_SHARE)
-                edit_in_places(large, places, size // 100 // places, run)
+        size = large.stat().st_size
+        _add_and_commit(repository, "before")
+        repository.run("revfs", "push", "--quiet")
+        # As many places as there are hundreds of MiB, so that it is alike at each scale.
+        places = max(1, size // _PLACE_SHARE)
+        edit_in_places(large, places, size // 100 // places, run)
+        _add_and_commit(repository, "after")
         with session.measuring("edit", OURS) as measurement:
             before = session.link.get_traffic()
             finished = repository.run("revfs", "push", "--quiet")
@@ -81,3 +81,9 @@ def measure_edit(session: Session, run: int) -> None:
             measurement.value = 100 * crossed.up_bytes / size
             measurement.seconds = finished.seconds
             measurement.add("command", finished)
+        repository.discard()
+
+
+def _add_and_commit(repository: Revfs, message: str) -> None:
+    repository.run("revfs", "add", "large.bin", "--quiet")
+    repository.commit(message)
