@@ -4,7 +4,6 @@ The half that has the Fetcher; `store.fetch_client` is that of the processes tha
 """
 
 import logging
-from collections.abc import AsyncIterator
 from socket import socket
 
 import trio
@@ -49,7 +48,7 @@ class FetchService:
         received = MessageBuffer()
         try:
             async with stream, trio.open_nursery() as nursery:
-                async for part in _parts(stream):
+                while part := await stream.receive_some(_RECEIVED_AT_ONCE):
                     for message in received.feed(part):
                         nursery.start_soon(self._answer, stream, sending, message)
                 nursery.cancel_scope.cancel()
@@ -113,8 +112,3 @@ class FetchService:
             await remote.catalog.fetch_commit_indexes(GitId(commit))
         else:
             await remote.catalog.fetch_all_indexes()
-
-
-async def _parts(stream: trio.SocketStream) -> AsyncIterator[bytes]:
-    while part := await stream.receive_some(_RECEIVED_AT_ONCE):
-        yield part

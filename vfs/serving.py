@@ -19,6 +19,7 @@ from store.errors import StoreError
 from store.fetch_client import FetchClient
 from store.ids import GitId
 from store.local_store import LocalStore
+from store.memory_cache import share_memory
 from store.opening import open_served_reading
 from store.plain_files import PlainFiles
 from vfs.child_processes import TOLD_TO_END, Line
@@ -55,6 +56,7 @@ class ServedMount:
 def serve_requests(mount: ServedMount, line: Line) -> int:
     """Answer requests until the mount is gone or SIGTERM comes; the exit code says which."""
     request = mount.request
+    share_memory(request.workers if mount.root is not None else 1)
     try:
         with LocalStore(request.settings, to_write=will_see_staged(request)) as local:
             return trio.run(_serve, mount, local)

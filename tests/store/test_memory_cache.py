@@ -1,9 +1,11 @@
 from collections import OrderedDict
 from concurrent.futures import ThreadPoolExecutor
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from store import memory_cache
 from store.memory_cache import MemoryCache
 from tests.store.damage import unhurried
 
@@ -75,3 +77,13 @@ def test_the_sum_stays_right_under_many_threads() -> None:
     for key in range(31):
         cache.drop(key)
     assert (cache.used_bytes, len(cache)) == (0, 0)
+
+
+def test_processes_side_by_side_have_parts_of_a_budget(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory_cache, "_parts", 1)
+    for processes, kept in ((1, 20), (2, 10), (4, 5), (50, 5)):
+        memory_cache.share_memory(processes)
+        cache: MemoryCache[int, None] = MemoryCache(BUDGET)
+        for number in range(BUDGET):
+            cache.put(number, None, 1)
+        assert cache.used_bytes == kept

@@ -1,6 +1,9 @@
 """Inode numbers: both ways, stable, and the same for whoever lists in the same order."""
 
+import hashlib
+import os
 import random
+from collections.abc import Callable
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -136,3 +139,67 @@ def test_every_root_has_directories_of_its_own_however_many_there_are(
 def test_a_handle_means_a_directory_and_is_no_inode(one: int, other: int, entry: int) -> None:
     assert split_inode(handle_of(one)) == EntryNumber(one, -1)
     assert handle_of(one) != inode_of(other, entry)
+
+
+def in_children(count: int, work: Callable[[int], str]) -> list[str]:
+    """What `work` gives in each of so many forked processes, which begin together."""
+    readers = []
+    begin_reader, begin_writer = os.pipe()
+    for number in range(count):
+        reader, writer = os.pipe()
+        if os.fork() == 0:
+            try:
+                os.close(begin_writer)
+                os.read(begin_reader, 1)
+                os.write(writer, work(number).encode())
+            finally:
+                os._exit(0)
+        os.close(writer)
+        readers.append(reader)
+    os.close(begin_reader)
+    os.close(begin_writer)
+    said = []
+    for reader in readers:
+        with os.fdopen(reader) as pipe:
+            said.append(pipe.read())
+    for _ in range(count):
+        os.wait()
+    return said
+
+
+def test_processes_that_share_numbers_give_the_same_to_the_same() -> None:
+    numbers = DirectoryNumbers(TREE)
+
+    def work(which: int) -> str:
+        # Each lists all, in an order of its own: the root and what is in it, 60,000 folders in all.
+        first = numbers.block(ROOT_DIRECTORY, [(n, tree_of(1, n)) for n in range(300)])
+        order = list(range(first, first + 300))
+        random.Random(which).shuffle(order)
+        for number in order:
+            numbers.block(number, [(n, tree_of(number, n)) for n in range(200)])
+        found = [(n, numbers.block(n, ()), numbers.place(numbers.block(n, ()) + 7)) for n in order]
+        return hashlib.sha256(repr(sorted(found)).encode()).hexdigest()
+
+    said = in_children(4, work)
+    assert len(set(said)) == 1
+    assert len(said[0]) == 64
+    # The process that made it, which has not listed anything, sees it all.
+    assert len(numbers) == 2 + 300 + 300 * 200
+    for number in range(ROOT_DIRECTORY + 1, 302):
+        place = numbers.place(numbers.block(number, ()) + 7)
+        assert place is not None
+        assert (place.tree, place.parent) == (tree_of(number, 7), EntryNumber(number, 7))
+        assert numbers.folder_at(EntryNumber(number, 7)) == numbers.block(number, ()) + 7
+
+
+@given(shapes)
+def test_a_folder_is_found_by_its_entry(shape: list[set[int]]) -> None:
+    numbers = listed(shape)
+    for number, entries in enumerate(shape, ROOT_DIRECTORY):
+        if number >= len(numbers) or not numbers.has_block(number):
+            continue
+        for rank, entry in enumerate(sorted(entries)):
+            found = numbers.folder_at(EntryNumber(number, entry))
+            assert found == numbers.block(number, ()) + rank
+        for entry in (-1, 1001, *({n + 1 for n in entries} - entries)):
+            assert numbers.folder_at(EntryNumber(number, entry)) is None
