@@ -136,6 +136,10 @@ class Directory:
             self._ids[32 * number : 32 * number + 32],
         )
 
+    def columns(self, start: int, stop: int) -> tuple[list[bytes], bytes, "array[int]"]:
+        """Names, kinds and sizes of the entries from `start` on, up to `stop`."""
+        return self._names[start:stop], self._kinds[start:stop], self._sizes[start:stop]
+
     def number_of(self, name: bytes) -> int | None:
         """The number of the entry of that name, or None."""
         number = bisect_left(self._names, name)

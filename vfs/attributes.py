@@ -39,10 +39,17 @@ def attributes_of(
     return Attributes(inode, mode_of(entry.kind), entry.size, time_seconds, valid_seconds)
 
 
-def mode_of(kind: Kind) -> int:
-    """Type and permission bits."""
+def mode_of(kind: int) -> int:
+    """Type and permission bits of a Kind."""
+    return _MODES[kind]
+
+
+def _mode_of(kind: Kind) -> int:
     if kind in FOLDER_KINDS:
         return MODE_OF_FOLDER
     if kind == Kind.SYMLINK:
         return _LINK_MODE
     return stat.S_IFREG | (0o555 if kind in EXECUTABLE_KINDS else 0o444)
+
+
+_MODES = tuple(map(_mode_of, Kind))

@@ -39,14 +39,15 @@ class Listing(NamedTuple):
         """`.` and `..`, each with its inode and the position behind it."""
         return (b".", self.own_inode, 1), (b"..", self.parent_inode, _DOT_ENTRIES)
 
-    def items(self, position: int) -> Iterator[tuple[bytes, Attributes, int]]:
-        """The other names that stand at `position` or behind it, each with its attributes and the
-        position behind it."""
+    def items(self, position: int, most: int) -> Iterator[tuple[bytes, Attributes, int]]:
+        """The other names that stand at `position` or behind it, `most` of them at the most, each
+        with its attributes and the position behind it."""
         # By number and not by rank: where names come and go none is left out or told twice.
         listed = self.folder.listed
-        for rank in range(bisect_left(listed, position - _DOT_ENTRIES), len(listed)):
-            number = listed[rank]
-            yield *self.folder.item(number), number + 1 + _DOT_ENTRIES
+        rank = bisect_left(listed, position - _DOT_ENTRIES)
+        numbers = listed[rank : rank + most]
+        for number, (name, attributes) in zip(numbers, self.folder.items(numbers), strict=True):
+            yield name, attributes, number + 1 + _DOT_ENTRIES
 
 
 class RevisionFilesystem:

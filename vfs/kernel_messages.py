@@ -10,7 +10,7 @@ from enum import IntEnum, IntFlag
 from typing import NamedTuple
 
 from store.errors import StoreError
-from vfs.attributes import BLOCK_BYTES, PREFERRED_READ_BYTES, Attributes
+from vfs.attributes import BLOCK_BYTES, MODE_OF_FOLDER, PREFERRED_READ_BYTES, Attributes
 
 REQUEST_BYTES = 64 << 10
 """Room for any request: the largest is a list of inodes to forget, which is cut to fit."""
@@ -37,9 +37,11 @@ _NEWEST_MINOR = 38
 _RESEND = 7
 """FUSE_NOTIFY_RESEND, Linux 6.9."""
 _NANOSECONDS = 1_000_000_000
-
-ENTRY_BYTES = _ENTRY.size + _ATTRIBUTES.size
-"""What stands before each name in a listing with attributes."""
+# An entry, its attributes, and its name's head: see linux/fuse.h, struct fuse_direntplus.
+_NAME_WITH_ENTRY = struct.Struct("=QQQQIIQQQQQQIIIIIIIIIIQQII")
+_PADDING = [bytes(-length % 8) for length in range(8)]
+NAME_BYTES = _NAME_HEAD.size
+"""What each name of a listing takes at the least."""
 
 
 class Opcode(IntEnum):
@@ -203,16 +205,37 @@ def pack_opened(handle: int) -> bytes:
     return _OPENED.pack(handle, 0, 0)
 
 
-def pack_name(name: bytes, inode: int, mode: int, next_position: int) -> bytes:
+def pack_name(name: bytes, attributes: Attributes, next_position: int, owner: Owner) -> bytes:
     """One name of a listing."""
-    head = _NAME_HEAD.pack(inode, next_position, len(name), mode >> 12)
-    return head + name + bytes(-len(name) % 8)
+    head = _NAME_HEAD.pack(attributes.inode, next_position, len(name), attributes.mode >> 12)
+    return head + name + _PADDING[len(name) & 7]
 
 
-def pack_dot(name: bytes, inode: int, mode: int, next_position: int, padded: bool) -> bytes:
+def pack_name_with_entry(
+    name: bytes, attributes: Attributes, next_position: int, owner: Owner
+) -> bytes:
+    """One name of a listing with attributes: as `pack_entry` and `pack_name`, in one go."""
+    inode, mode, size, time, valid_seconds = attributes
+    uid, gid = owner
+    seconds = int(valid_seconds)
+    nanoseconds = int((valid_seconds - seconds) * _NANOSECONDS)
+    blocks = (size + BLOCK_BYTES - 1) // BLOCK_BYTES
+    head = _NAME_WITH_ENTRY.pack(
+        *(inode, 0, seconds, seconds, nanoseconds, nanoseconds),
+        *(inode, size, blocks, time, time, time, 0, 0, 0),
+        *(mode, 1, uid, gid, 0, PREFERRED_READ_BYTES, 0),
+        *(inode, next_position, len(name), mode >> 12),
+    )
+    return head + name + _PADDING[len(name) & 7]
+
+
+def pack_dot(name: bytes, inode: int, next_position: int, *, padded: bool) -> bytes:
     """`.` or `..` in a listing, `padded` in one with attributes: the kernel takes none of these."""
-    head = bytes(ENTRY_BYTES) if padded else b""
-    return head + pack_name(name, inode, mode, next_position)
+    head = bytes(_ENTRY.size + _ATTRIBUTES.size) if padded else b""
+    kind = MODE_OF_FOLDER >> 12
+    return (
+        head + _NAME_HEAD.pack(inode, next_position, len(name), kind) + name + _PADDING[len(name)]
+    )
 
 
 def pack_statfs(name_bytes: int) -> bytes:

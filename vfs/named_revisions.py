@@ -5,7 +5,7 @@ commit, never another's and never taken back. So an inode number means one commi
 commit under two names has two (the kernel takes a folder with two names for one that was moved).
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -78,6 +78,10 @@ class NameListing(NamedTuple):
         time_seconds = self.time_seconds if named.tip is None else named.tip.time_seconds
         inode = inode_of(self.number, entry_number)
         return named.name, attributes_of(inode, named.entry, time_seconds, MOVING_SECONDS)
+
+    def items(self, numbers: Sequence[int]) -> Iterable[tuple[bytes, Attributes]]:
+        """Those of several entries."""
+        return map(self.item, numbers)
 
 
 class NamedRevisions(RevisionTree):

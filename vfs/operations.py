@@ -8,11 +8,10 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 
 from store.directories import MAX_NAME_BYTES
-from vfs.attributes import MODE_OF_FOLDER
 from vfs.errors import NotADevice
 from vfs.filesystem import Listing, RevisionFilesystem
 from vfs.kernel_messages import (
-    ENTRY_BYTES,
+    NAME_BYTES,
     Opcode,
     Owner,
     ReadRange,
@@ -21,6 +20,7 @@ from vfs.kernel_messages import (
     pack_entry,
     pack_getattr,
     pack_name,
+    pack_name_with_entry,
     pack_opened,
     pack_statfs,
     parse_name,
@@ -134,17 +134,17 @@ class Operations:
         parts: list[bytes] = []
         room = wanted.size
         for name, inode, next_position in listing.dots[wanted.offset :]:
-            part = pack_dot(name, inode, MODE_OF_FOLDER, next_position, with_attributes)
+            part = pack_dot(name, inode, next_position, padded=with_attributes)
             room -= len(part)
             if room < 0:
                 return b"".join(parts)
             parts.append(part)
-        for name, attributes, next_position in listing.items(wanted.offset):
-            part = pack_name(name, attributes.inode, attributes.mode, next_position)
-            room -= len(part) + (ENTRY_BYTES if with_attributes else 0)
+        pack = pack_name_with_entry if with_attributes else pack_name
+        most = room // NAME_BYTES + 1
+        for name, attributes, next_position in listing.items(wanted.offset, most):
+            part = pack(name, attributes, next_position, self._owner)
+            room -= len(part)
             if room < 0:
                 break
-            if with_attributes:
-                parts.append(pack_entry(attributes, self._owner))
             parts.append(part)
         return b"".join(parts)

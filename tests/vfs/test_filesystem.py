@@ -102,7 +102,7 @@ def parts() -> Parts:
 async def names_from(parts: Parts, inode: int, position: int) -> list[tuple[bytes, int]]:
     listing = await parts.filesystem.list_directory(inode)
     dots = [(name, behind) for name, _, behind in listing.dots[position:]]
-    return dots + [(name, behind) for name, _, behind in listing.items(position)]
+    return dots + [(name, behind) for name, _, behind in listing.items(position, 1000)]
 
 
 async def test_a_listing_goes_on_from_any_position(parts: Parts) -> None:
@@ -114,14 +114,14 @@ async def test_a_listing_goes_on_from_any_position(parts: Parts) -> None:
 
 
 async def test_a_listing_and_a_lookup_agree_on_everything(parts: Parts) -> None:
-    for name, attributes, _ in (await parts.filesystem.list_directory(ROOT_INODE)).items(0):
+    for name, attributes, _ in (await parts.filesystem.list_directory(ROOT_INODE)).items(0, 1000):
         assert await parts.filesystem.lookup(ROOT_INODE, name) == attributes
         assert await parts.filesystem.load_attributes(attributes.inode) == attributes
     sub = await parts.inode(b"sub")
     listing = await parts.filesystem.list_directory(sub)
     assert [inode for _, inode, _ in listing.dots] == [sub, ROOT_INODE]
     assert (await parts.filesystem.lookup(sub, b"..")).inode == ROOT_INODE
-    assert [name for name, _, _ in listing.items(0)] == [b"inner"]
+    assert [name for name, _, _ in listing.items(0, 1000)] == [b"inner"]
 
 
 async def test_what_is_in_memory_is_answered_as_what_has_to_be_loaded(parts: Parts) -> None:

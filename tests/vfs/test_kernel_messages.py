@@ -16,6 +16,7 @@ from vfs.kernel_messages import (
     pack_entry,
     pack_getattr,
     pack_name,
+    pack_name_with_entry,
     parse_name,
     parse_request,
 )
@@ -85,11 +86,20 @@ def test_an_entry_holds_for_as_long_as_its_attributes() -> None:
 
 @pytest.mark.parametrize("name", [b"a", b"seven77", b"eight888", b"n" * 255])
 def test_names_of_a_listing_are_padded_to_eight_bytes(name: bytes) -> None:
-    packed = pack_name(name, 42, 0o040555, 3)
+    packed = pack_name(name, ATTRIBUTES, 3, Owner(8, 9))
     assert len(packed) % 8 == 0
-    assert struct.unpack_from("=QQII", packed) == (42, 3, len(name), 4)
+    assert struct.unpack_from("=QQII", packed) == (ATTRIBUTES.inode, 3, len(name), 8)
     assert packed[24:].rstrip(b"\0") == name
-    assert pack_dot(name, 42, 0o040555, 3, padded=True) == bytes(128) + packed
+    whole = pack_name_with_entry(name, ATTRIBUTES, 3, Owner(8, 9))
+    assert whole == pack_entry(ATTRIBUTES, Owner(8, 9)) + packed
+
+
+@pytest.mark.parametrize("name", [b".", b".."])
+def test_the_names_for_a_folder_itself_come_without_attributes(name: bytes) -> None:
+    packed = pack_dot(name, 42, 3, padded=False)
+    assert len(packed) == 32
+    assert struct.unpack_from("=QQII", packed) == (42, 3, len(name), 4)
+    assert pack_dot(name, 42, 3, padded=True) == bytes(128) + packed
 
 
 def test_an_error_is_its_negative_number_and_nothing_else() -> None:

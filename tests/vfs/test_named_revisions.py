@@ -79,7 +79,7 @@ class Parts:
         """What is listed from a position on, `.` and `..` with the inode alone."""
         listing = await self.filesystem.list_directory(inode)
         dots = [Item(name, own, None, behind) for name, own, behind in listing.dots[position:]]
-        others = listing.items(position)
+        others = listing.items(position, 1000)
         return dots + [Item(name, found.inode, found, behind) for name, found, behind in others]
 
     async def list(self, inode: int) -> dict[bytes, Item]:
