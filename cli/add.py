@@ -82,7 +82,9 @@ def command(
     with _opened(ctx.obj) as context:
         if not dry_run:
             _add(ctx.obj, context, wanted, jobs or stores.jobs(), as_json=as_json)
-        elif not _show_plan(ctx.obj, wanted.plan(context, ctx.obj.cwd, True), as_json=as_json):
+        elif not _show_plan(
+            ctx.obj, wanted.plan(ctx.obj, context, keep_going=True), as_json=as_json
+        ):
             ctx.exit(1)
 
 
@@ -93,13 +95,27 @@ class _Wanted(NamedTuple):
     target: Path | None
     force: bool
 
-    def plan(self, context: AddContext, cwd: Path, keep_going: bool) -> AddPlan:
+    def plan(self, app: App, context: AddContext, *, keep_going: bool) -> AddPlan:
         """What is to be done for it."""
-        if self.target is None:
-            return plan_add(context, cwd, self.paths, force=self.force, keep_going=keep_going)
-        return plan_add_elsewhere(
-            context, cwd, self.paths[0], self.target, force=self.force, keep_going=keep_going
-        )
+        with app.console.progress("look", None) as progress:
+            if self.target is None:
+                return plan_add(
+                    context,
+                    app.cwd,
+                    self.paths,
+                    force=self.force,
+                    keep_going=keep_going,
+                    progress=progress,
+                )
+            return plan_add_elsewhere(
+                context,
+                app.cwd,
+                self.paths[0],
+                self.target,
+                force=self.force,
+                keep_going=keep_going,
+                progress=progress,
+            )
 
 
 @contextmanager
@@ -115,7 +131,7 @@ def _opened(app: App) -> Iterator[AddContext]:
 def _add(app: App, context: AddContext, wanted: _Wanted, jobs: int, *, as_json: bool) -> None:
     ensure_set_up(app, context.repository.paths)
     with context.staging.locked("add"):
-        plan = wanted.plan(context, app.cwd, False)
+        plan = wanted.plan(app, context, keep_going=False)
         with app.console.progress("add", plan.bytes_to_read) as progress:
             summary = plan.execute(progress, jobs)
     if as_json:

@@ -72,8 +72,11 @@ def push_commits(
     assert local.staging is not None
     with local.staging.locked("push"), ExitStack() as shown:
 
-        def progress_to(total_bytes: int) -> ByteProgress:
-            return shown.enter_context(app.console.progress("push", total_bytes))
+        def progress_to(total_bytes: int | None) -> ByteProgress:
+            # One at a time: of what is compared first, then of what goes up.
+            shown.close()
+            label = "compare" if total_bytes is None else "push"
+            return shown.enter_context(app.console.progress(label, total_bytes))
 
         return trio.run(_push, local, settings, repository_id, commits, progress_to)
 
@@ -92,7 +95,7 @@ async def _push(
     settings: Settings,
     repository_id: str,
     commits: Sequence[Commit],
-    progress_to: Callable[[int], ByteProgress],
+    progress_to: Callable[[int | None], ByteProgress],
 ) -> PushSummary:
     assert settings.remote is not None
     assert local.staging is not None
@@ -114,7 +117,7 @@ async def _push(
             sources=sources,
             timeout_seconds=settings.timeout_seconds,
         )
-        plan = await plan_push(context, commits)
+        plan = await plan_push(context, commits, progress_to(None))
         return await plan.execute(progress_to)
 
 

@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 REVFS = Path(sys.executable).parent / "revfs"
 SEED = 20261201
@@ -47,6 +48,14 @@ def _write(name: str, folder: int, content: bytes) -> None:
     os.close(descriptor)
 
 
+class Took(NamedTuple):
+    """What a command took: seconds, seconds of all processors, and memory at its largest."""
+
+    seconds: float
+    processor_seconds: float
+    peak_bytes: int
+
+
 class Steps:
     """A repository around the files, with a home of its own, and what is done in it."""
 
@@ -72,12 +81,14 @@ class Steps:
 
     def show(self, *words: str) -> None:
         """Run a command and print what it took."""
-        seconds, peak_bytes = self._run(*words)
+        took = self._run(*words)
         print(
-            f"{' '.join(words):28} {seconds:8.2f} s {peak_bytes / (1 << 20):8.0f} MiB", flush=True
+            f"{' '.join(words):28} {took.seconds:8.2f} s {took.processor_seconds:8.2f} s "
+            f"{took.peak_bytes / (1 << 20):8.0f} MiB",
+            flush=True,
         )
 
-    def _run(self, *words: str) -> tuple[float, int]:
+    def _run(self, *words: str) -> Took:
         command = [str(REVFS) if word == "revfs" else word for word in words]
         started = time.perf_counter()
         process = subprocess.Popen(
@@ -88,13 +99,15 @@ class Steps:
         process.returncode = os.waitstatus_to_exitcode(status)
         if process.returncode:
             raise SystemExit(f"million-files: {' '.join(words)} failed")
-        return time.perf_counter() - started, usage.ru_maxrss * 1024
+        seconds = time.perf_counter() - started
+        return Took(seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024)
 
 
 def time_steps(top: Path, data: str) -> None:
     """Add, commit and push the files in the folder `data` of `top`, and look again."""
     steps = Steps(top)
     steps.prepare()
+    print(f"{'':28} {'seconds':>10} {'processor':>10} {'peak':>12}")
     steps.show("revfs", "add", data)
     steps.show("revfs", "add", data)
     steps.show("git", "commit", "--quiet", "-m", "all")

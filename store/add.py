@@ -26,7 +26,7 @@ from store.known_chunks import KnownChunks
 from store.local_store import LocalStore
 from store.pieces import LoadKnown
 from store.pointer import MAX_POINTER_BYTES, Pointer, parse_pointer
-from store.progress import ByteProgress
+from store.progress import ByteProgress, StepProgress
 from store.read_files import read_small
 from store.shown_names import escape_name
 from store.staging import Staging
@@ -39,9 +39,9 @@ from store.walk import (
     FoundFile,
     OutsideWorkTree,
     Refuse,
+    find_files,
     raise_refusal,
     resolve_arguments,
-    walk,
 )
 
 # Files are stamped from a clock that lags by up to a tick of 10 ms.
@@ -150,20 +150,26 @@ class AddPlan:
                     refused.append(error)
         return refused
 
-    def execute(self, progress: ByteProgress, jobs: int) -> AddSummary:
+    @without_collector()
+    def execute(self, progress: StepProgress, jobs: int) -> AddSummary:
         """Do it. Raises StoreError naming the file at fault; git's index is then as it was."""
         if self.refused:
             raise self.refused[0]
         context = self.context
         stager = FileStager(context.staging, context.load_known, self.index.entries, progress)
-        with without_collector():
-            stager.read(self.files.to_read, context.chunking, jobs)
-            context.stat_cache.keep(
-                (file.place, file.status, kept)
-                for file, kept in stager.contents
-                if isinstance(kept, Pointer)
-            )
-            self._write(stager.contents)
+        stager.read(self.files.to_read, context.chunking, jobs)
+        progress.describe("add (remembering files)")
+        context.stat_cache.keep(
+            (file.place, file.status, kept)
+            for file, kept in stager.contents
+            if isinstance(kept, Pointer)
+        )
+        progress.describe("add (writing pointers)")
+        changes = self._write_pointers(stager.contents)
+        # All that is still needed of it is in the changes.
+        stager.contents.clear()
+        progress.describe("add (writing git's index)")
+        self._write_index(changes)
         return AddSummary(
             added=len(self.files.to_read) + len(self.files.links),
             unchanged=len(self.files.unchanged),
@@ -173,22 +179,27 @@ class AddPlan:
             kept=len(self.kept),
         )
 
-    def _write(self, read: Sequence[tuple[FoundFile, Pointer | bytes]]) -> None:
+    def _write_pointers(
+        self, read: Sequence[tuple[FoundFile, Pointer | bytes]]
+    ) -> list[IndexChange]:
         links = [(file, _read_link(file)) for file in self.files.links]
         contents = [*read, *self.files.unchanged, *links]
-        context = self.context
-        ids = context.repository.write_blobs(
+        ids = self.context.repository.write_blobs(
             (kept if isinstance(kept, bytes) else kept.to_bytes() for _, kept in contents),
             known={entry.blob for entry in self.index.entries.values()},
         )
-        changes = [self._change(file, blob) for (file, _), blob in zip(contents, ids, strict=True)]
+        return [self._change(file, blob) for (file, _), blob in zip(contents, ids, strict=True)]
+
+    def _write_index(self, changes: list[IndexChange]) -> None:
+        context = self.context
         attributes = AttributesFile(context.repository, context.work_tree, self.index.entries)
         with attributes.rewritten(lambda text: add_patterns(text, self.targets)) as staged:
+            changes += staged
             if self.elsewhere is None:
-                settled = wait_for_git(context.top, [*changes, *staged])
+                settled = wait_for_git(context.top, changes)
                 context.repository.index.write(self.index.with_first(settled, self.gone), self.gone)
             else:
-                self._write_elsewhere(self.elsewhere, [*changes, *staged])
+                self._write_elsewhere(self.elsewhere, changes)
 
     def _change(self, file: FoundFile, blob: bytes) -> IndexChange:
         skipped = self.elsewhere is not None
@@ -218,6 +229,7 @@ def _is_as_indexed(change: IndexChange, entry: IndexedBlob | None) -> bool:
     return change.status is None and entry == (change.blob, change.mode, change.skipped)
 
 
+@without_collector()
 def plan_add(
     context: AddContext,
     cwd: Path,
@@ -225,10 +237,11 @@ def plan_add(
     *,
     force: bool = False,
     keep_going: bool = False,
+    progress: ByteProgress | None = None,
 ) -> AddPlan:
     """Look at the files below `paths` and decide what is to be read; changes nothing. What is
     ignored is passed over where it is met on the way, and refused where it was named, but with
-    `force`.
+    `force`. `progress` is told of files that were found.
 
     Raises PathRefused or PathNotFound naming the first path that cannot be added; with
     `keep_going`, those are in the plan.
@@ -241,12 +254,10 @@ def plan_add(
     if not force:
         ignored = load_ignored(context.repository.paths, [a.path for a in arguments])
         arguments = _without_ignored(context, arguments, ignored, refuse)
-    found = _find(arguments, ignored, refuse)
+    found = find_files(arguments, ignored, refuse, progress)
     kept = set() if force else _kept_by_git(context, arguments, found, index)
     gone = _gone_paths(context, arguments, index.entries, found)
-    for argument in arguments:
-        if argument.status is None and not any(_is_below(path, argument.path) for path in gone):
-            refuse(PathNotFound(f"{escape_name(argument.path)} is not there"))
+    _refuse_missing(arguments, gone, refuse)
     files = [found[path] for path in sorted(found.keys() - kept)]
     return AddPlan(
         context=context,
@@ -260,11 +271,10 @@ def plan_add(
     )
 
 
-def _find(
-    arguments: Sequence[Argument], ignored: Ignored, refuse: Refuse
-) -> dict[bytes, FoundFile]:
-    with without_collector():
-        return {file.path: file for a in arguments for file in walk(a, ignored, refuse)}
+def _refuse_missing(arguments: Sequence[Argument], gone: set[bytes], refuse: Refuse) -> None:
+    for argument in arguments:
+        if argument.status is None and not any(_is_below(path, argument.path) for path in gone):
+            refuse(PathNotFound(f"{escape_name(argument.path)} is not there"))
 
 
 def _kept_by_git(

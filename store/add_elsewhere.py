@@ -6,22 +6,25 @@ What it becomes in git's index has no file in the work tree, and git does not mi
 
 import os
 import stat
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sized
 from pathlib import Path
 
 from store.add import AddContext, AddPlan, Elsewhere, sort_files
+from store.collector import without_collector
 from store.errors import PathNotFound, PathRefused, StoreError
 from store.git_index import IndexedBlob
 from store.ignore_rules import NOTHING_IGNORED, Ignored, load_ignored_outside
+from store.progress import ByteProgress
 from store.shown_names import escape_name
 from store.standing_files import find_standing
 from store.starting_index import load_starting_index
 from store.tracked_patterns import UNTRACKED_NAMES, Target
-from store.walk import Argument, raise_refusal, resolve_arguments, walk
+from store.walk import Argument, Refuse, find_files, raise_refusal, resolve_arguments
 
 _MODE_SUBMODULE = 0o160000
 
 
+@without_collector()
 def plan_add_elsewhere(
     context: AddContext,
     cwd: Path,
@@ -30,10 +33,11 @@ def plan_add_elsewhere(
     *,
     force: bool = False,
     keep_going: bool = False,
+    progress: ByteProgress | None = None,
 ) -> AddPlan:
     """Decide what makes `target` (in the work tree) what `source` is (outside of it, a file or a
     folder); changes nothing. What a `.revfsignore` in the source names is passed over, but with
-    `force`.
+    `force`. `progress` is told of files that were found.
 
     Raises PathRefused or PathNotFound naming the first path that cannot be added; with
     `keep_going`, those are in the plan.
@@ -44,12 +48,11 @@ def plan_add_elsewhere(
     indexed = (index := load_starting_index(context.repository)).entries
     _require_room(argument, indexed)
     ignored = NOTHING_IGNORED if force else _load_ignored(argument, indexed)
-    found = {file.path: file for file in walk(argument, ignored, refuse)}
-    if not found and not refused:
-        refuse(_nothing_found(source, argument))
+    found = find_files([argument], ignored, refuse, progress)
+    _refuse_nothing(found or refused, source, argument, refuse)
     gone = _gone_paths(context, argument, found.keys(), indexed)
-    affected = {*found, *gone, argument.path}
-    standing, in_the_way = find_standing(context.top, sorted(affected), indexed)
+    affected = sorted({*found, *gone, argument.path})
+    standing, in_the_way = find_standing(context.top, affected, indexed)
     for error in in_the_way:
         refuse(error)
     return AddPlan(
@@ -70,11 +73,11 @@ def _load_ignored(argument: Argument, indexed: Mapping[bytes, IndexedBlob]) -> I
     return load_ignored_outside(Path(os.fsdecode(argument.place)), argument.path, indexed)
 
 
-def _nothing_found(source: Path, argument: Argument) -> PathRefused:
+def _refuse_nothing(found: Sized, source: Path, argument: Argument, refuse: Refuse) -> None:
     # A disk that is not mounted leaves an empty folder, which is no new version of the data.
-    return PathRefused(
-        f"{source} holds no file to add; if {escape_name(argument.path)} is to go, use revfs remove"
-    )
+    if not found:
+        gone = escape_name(argument.path)
+        refuse(PathRefused(f"{source} holds no file to add; if {gone} is to go, use revfs remove"))
 
 
 def _gone_paths(

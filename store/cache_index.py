@@ -169,7 +169,7 @@ class CacheIndex:
         at half the cost."""
         prefix = _store_prefix(store)
         values = self._tables.get_many("chunks", [prefix + chunk for chunk in chunks])
-        return [_parse_span(value) if is_place(value) else None for value in values]
+        return [parse_span(value) if is_place(value) else None for value in values]
 
     def load_pack_table(self, store: str, pack: PackName) -> PackTable | None:
         """The table of a pack of that store, as far as known here."""
@@ -332,7 +332,8 @@ def is_place(value: bytes | None) -> TypeGuard[bytes]:
     return value is not None and len(value) == _PLACE.size
 
 
-def _parse_span(value: bytes) -> PackSpan:
+def parse_span(value: bytes) -> PackSpan:
+    """What a row that is a place says of the stored bytes."""
     pack, offset, stored_length = _SPAN.unpack_from(value)
     return PackSpan(pack, offset, offset + stored_length)
 

@@ -99,7 +99,9 @@ class GitIndex:
         with _locked(self._path) as fresh:
             try:
                 if len(changes) + len(gone) >= _REBUILD_FROM_ENTRIES:
-                    fresh.write_bytes(_rebuilt(self._path, changes, gone))
+                    parts = _rebuilt(self._path, changes, gone)
+                    with fresh.open("wb") as file:
+                        file.writelines(parts)
                     return
             except NotPlain:
                 log.debug("git's index is not plain, and is rebuilt entry by entry")
@@ -158,7 +160,7 @@ def _conflicts(found: Iterable[_Found]) -> dict[bytes, dict[int, IndexedBlob]]:
     return conflicts
 
 
-def _rebuilt(index: Path, changes: Sequence[IndexChange], gone: set[bytes]) -> bytes:
+def _rebuilt(index: Path, changes: Sequence[IndexChange], gone: set[bytes]) -> list[bytes]:
     """The file of the index with these changes. Raises NotPlain, GitError for what no index may
     hold, OSError."""
     for change in changes:
@@ -167,7 +169,7 @@ def _rebuilt(index: Path, changes: Sequence[IndexChange], gone: set[bytes]) -> b
     _require_names(change.path for change in changes)
     new = {c.path: encode_entry(c.path, c.mode, c.blob, c.status, c.skipped) for c in changes}
     if not index.exists():
-        return rebuild_index_file(encode_index_file(()), new, gone, 0)
+        return rebuild_index_file(b"".join(encode_index_file(())), new, gone, 0)
     return rebuild_index_file(index.read_bytes(), new, gone, int(index.stat().st_mtime))
 
 

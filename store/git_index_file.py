@@ -112,7 +112,7 @@ def _check_extensions(raw: bytes, start: int) -> None:
 
 def rebuild_index_file(
     raw: bytes, new: Mapping[bytes, bytes], removed: Collection[bytes], distrusted_from: int
-) -> bytes:
+) -> list[bytes]:
     """The index with the `new` entries, as `encode_entry` has them by path, and without those that
     are `removed` or that the new ones leave no room for: files that became folders, and what was
     below a folder that became a file. An entry whose file changed in the second `distrusted_from`
@@ -188,10 +188,10 @@ def _stat_fields(status: Status | None, mode: int) -> tuple[int, ...]:
     )
 
 
-def encode_index_file(entries: Sequence[bytes]) -> bytes:
-    """The file of these entries as stored, in order of path and stage. It has no extension: what
-    they say would not hold any more, and git makes them anew."""
+def encode_index_file(entries: Sequence[bytes]) -> list[bytes]:
+    """The file of these entries as stored, in order of path and stage, in a few parts. It has no
+    extension: what they say would not hold any more, and git makes them anew."""
     is_extended = any(entry[_FLAGS_OFFSET] & _EXTENDED >> 8 for entry in entries)
     version = _EXTENDED_VERSION if is_extended else _VERSION
     body = b"".join([_HEADER.pack(_MAGIC, version, len(entries)), *entries])
-    return body + hashlib.sha1(body, usedforsecurity=False).digest()
+    return [body, hashlib.sha1(body, usedforsecurity=False).digest()]

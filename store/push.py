@@ -7,7 +7,6 @@ packs that nothing names yet, and never a commit that is named but incomplete.
 import logging
 import time
 import uuid
-from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -25,9 +24,10 @@ from store.ids import ChunkId, GitId, PackName
 from store.manifests import Manifest, encode_manifest, manifest_key, new_ulid
 from store.pack_cache import PackCache
 from store.pack_sink import PackSink
-from store.packs import PackKind, PackSummary, PackTable, verify_pack
+from store.packs import PackKind, PackSummary, verify_pack
 from store.progress import ByteProgress
 from store.push_contents import LostChunk, RemoteHoldings, TreeContents, Wanted
+from store.push_selection import Stock, select
 from store.remote import (
     FORMAT_KEY,
     PACKS_PREFIX,
@@ -44,12 +44,11 @@ log = logging.getLogger(__name__)
 
 _UPLOADS_AT_ONCE = 8
 _MANIFESTS_AT_ONCE = 16
+# Two packs are proven at a time, which is faster than any link: were it all that are to go up, none
+# of them would be on its way before the last is done.
+_VERIFYING = trio.CapacityLimiter(2)
 # A slow line may be as slow as this and still carry a pack in one PUT.
 _SLOWEST_BYTES_PER_SECOND = 50_000
-# A staged pack goes up as it is if at least this share of it is needed.
-_NEEDED_SHARE = 0.8
-# Below this, packs of one kind are written anew as one, if there are several.
-_SMALL_PACK_BYTES = 4 << 20
 # Keeps index objects at some tens of megabytes, so that one is parsed at a go.
 _INDEX_ENTRIES = 500_000
 
@@ -142,7 +141,7 @@ class PushPlan:
         path = self.context.staging.path_of(pack)
         # The last moment at which a flipped bit on our disk is an error here and not a loss there.
         try:
-            summary = await trio.to_thread.run_sync(verify_pack, path, limiter=DISK_READS)
+            summary = await trio.to_thread.run_sync(verify_pack, path, limiter=_VERIFYING)
         except (IntegrityError, MalformedObject) as error:
             forget = partial(self.context.staging.forget_damaged_chunks, pack)
             await trio.to_thread.run_sync(forget, limiter=TABLE_WRITES)
@@ -200,8 +199,7 @@ class PushPlan:
             except StoreError as error:
                 log.warning("a staged pack cannot be read and stays: %s", error)
                 continue
-            places = self.holdings.load_places([entry.chunk for entry in table])
-            if None in places:
+            if None in self.holdings.load_packs([chunk for chunk, _ in table.rows()]):
                 continue
             in_place = self.context.remote.local_path(pack_key(staged.name)) is not None
             if staged.name in self.holdings.pack_sizes and not in_place:
@@ -210,9 +208,11 @@ class PushPlan:
         self.context.cache.flush()
 
 
-async def plan_push(context: PushContext, commits: Sequence[Commit]) -> PushPlan:
+async def plan_push(
+    context: PushContext, commits: Sequence[Commit], progress: ByteProgress
+) -> PushPlan:
     """Decide what of `commits` (parents first) the remote lacks; uploads nothing but, to a remote
-    that is still empty, its `format` object.
+    that is still empty, its `format` object. `progress` is told of files that were looked at.
 
     Raises LostChunk naming the path of a chunk that is nowhere to be had.
     """
@@ -230,10 +230,19 @@ async def plan_push(context: PushContext, commits: Sequence[Commit]) -> PushPlan
     sizes = {name: size for name, size in names if name is not None}
     holdings = RemoteHoldings(store, sizes, context.catalog.index)
     try:
-        return await _plan(context, new, holdings)
+        stock = Stock(context.trees, context.staging, context.sources, context.remote.url)
+        selection = await select(stock, new, holdings, progress)
     except LostChunk as error:
         _have_added_again(context, holdings, error.chunk)
         raise
+    return PushPlan(
+        context=context,
+        commits=new,
+        holdings=holdings,
+        whole_packs=tuple(sorted(selection.whole_packs)),
+        whole_bytes=sum(selection.whole_packs.values()),
+        loose_chunks=selection.loose_chunks,
+    )
 
 
 def _have_added_again(context: PushContext, holdings: RemoteHoldings, lost: ChunkId) -> None:
@@ -244,69 +253,6 @@ def _have_added_again(context: PushContext, holdings: RemoteHoldings, lost: Chun
     if staged is not None:
         context.staging.forget_damaged_chunks(staged.pack)
     context.staging.forget_file_stats()
-
-
-async def _plan(
-    context: PushContext, new: tuple[Commit, ...], holdings: RemoteHoldings
-) -> PushPlan:
-    missing = await context.trees.collect_missing(new, holdings)
-    whole = _choose_whole_packs(context.staging, missing, holdings)
-    covered = {entry.chunk for table in whole.values() for entry in table}
-    loose = {chunk: wanted for chunk, wanted in missing.items() if chunk not in covered}
-    for chunk, wanted in loose.items():
-        _require_source(context, chunk, wanted)
-    return PushPlan(
-        context=context,
-        commits=new,
-        holdings=holdings,
-        whole_packs=tuple(sorted(whole)),
-        whole_bytes=sum(table.pack_size for table in whole.values()),
-        loose_chunks=loose,
-    )
-
-
-def _choose_whole_packs(
-    staging: Staging, missing: dict[ChunkId, Wanted], holdings: RemoteHoldings
-) -> dict[PackName, PackTable]:
-    """The staged packs that go up as they are: large ones, or the only small one of a kind, that
-    hold nothing that the remote has and little that nobody needs, and of which nothing is known to
-    be damaged."""
-    needed_bytes: defaultdict[PackName, int] = defaultdict(int)
-    for place in staging.load_places(list(missing)):
-        if place is not None:
-            needed_bytes[place.pack] += place.entry.stored_length
-    whole: dict[PackName, PackTable] = {}
-    small: defaultdict[PackKind, list[PackName]] = defaultdict(list)
-    for pack, needed in needed_bytes.items():
-        try:
-            kind, table = staging.load_table(pack)
-        except MalformedObject as error:
-            log.warning("a staged pack does not go up as it is: %s", error)
-            continue
-        chunks = [entry.chunk for entry in table]
-        stored = sum(entry.stored_length for entry in table)
-        # A chunk whose row is gone, or another pack's, was found to be damaged here.
-        is_whole = {place and place.pack for place in staging.load_places(chunks)} == {pack}
-        if is_whole and needed >= _NEEDED_SHARE * stored and not any(holdings.load_places(chunks)):
-            whole[pack] = table
-            if table.pack_size < _SMALL_PACK_BYTES:
-                small[kind].append(pack)
-    for packs in small.values():
-        # Of many a git add of a file or two; together they are one object, and one GET.
-        if len(packs) > 1:
-            for pack in packs:
-                del whole[pack]
-    return whole
-
-
-def _require_source(context: PushContext, chunk: ChunkId, wanted: Wanted) -> None:
-    if not any(source.can_read(chunk) for source in context.sources):
-        raise LostChunk(
-            f"the data of {wanted} is not staged, not cached and not in {context.remote.url} "
-            f"(chunk {chunk.hex()}); revfs push where it was added, or revfs add it again where "
-            "the file still is",
-            chunk,
-        )
 
 
 async def _read_from_any(sources: Sequence[ChunkSource], chunk: ChunkId, wanted: Wanted) -> bytes:

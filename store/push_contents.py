@@ -1,16 +1,17 @@
 """What commits need of a remote: their chunks, what of them the remote lacks, and their packs."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
-from store.cache_index import CacheIndex, PackPlace
+from store.cache_index import CacheIndex
 from store.chunk_list import ChunkList
 from store.contents import ContentReader
 from store.directories import TRACKED_KINDS, Kind
 from store.directory_loader import DirectoryLoader
 from store.errors import ChunkMissing, StoreError
 from store.git import Commit
-from store.ids import ChunkId, PackName
+from store.ids import ChunkId, PackName, pack_name_from_bytes
 from store.packs import PackKind, PackTable
 from store.pointer import Pointer
 from store.shown_names import escape_name
@@ -37,35 +38,37 @@ class RemoteHoldings:
     store: str
     pack_sizes: dict[PackName, int]
     index: CacheIndex
-    _sound: dict[PackName, bool] = field(default_factory=dict)
+    # By raw name, as the rows of chunks have it.
+    _sound: dict[bytes, bool] = field(default_factory=dict)
 
-    def load_places(self, chunks: Sequence[ChunkId]) -> list[PackPlace | None]:
-        """Where the remote has each of the chunks, or None."""
-        places = self.index.load_places(self.store, chunks)
-        return [p if p is not None and self._is_sound(p.pack) else None for p in places]
+    def load_packs(self, chunks: Sequence[ChunkId]) -> list[bytes | None]:
+        """The raw name of the pack in which the remote has each of the chunks, or None."""
+        spans = self.index.load_spans(self.store, chunks)
+        return [s.pack if s is not None and self._is_sound(s.pack) else None for s in spans]
 
-    def _is_sound(self, pack: PackName) -> bool:
-        if pack not in self._sound:
+    def _is_sound(self, raw_name: bytes) -> bool:
+        known = self._sound.get(raw_name)
+        if known is None:
+            pack = pack_name_from_bytes(raw_name)
             table = self.index.load_pack_table(self.store, pack)
             listed = self.pack_sizes.get(pack)
-            self._sound[pack] = table is not None and listed == table.pack_size
-        return self._sound[pack]
+            known = self._sound[raw_name] = table is not None and listed == table.pack_size
+        return known
 
     def forget_unsound(self) -> None:
         """Drop what is known of chunks in packs that are absent or wrong, asked for or not, so that
         one `add` stages all of them anew. Nothing of them can be read from the cache after that."""
         for pack in self.index.load_known_packs(self.store):
-            if not self._is_sound(pack):
+            if not self._is_sound(bytes.fromhex(pack)):
                 self.index.forget_chunks(self.store, pack)
 
     def add_pack(self, pack: PackName, table: PackTable) -> None:
         """Take note of a pack that was just uploaded and whose rows are in the index."""
         self.pack_sizes[pack] = table.pack_size
-        self._sound.pop(pack, None)
+        self._sound.pop(bytes.fromhex(pack), None)
 
 
-@dataclass(frozen=True, slots=True)
-class Wanted:
+class Wanted(NamedTuple):
     """Why a chunk is wanted: the first path and commit that need it, and its kind."""
 
     path: bytes
@@ -76,6 +79,13 @@ class Wanted:
         return f"{escape_name(self.path)} (commit {self.commit[:12]})"
 
 
+class WantedFile(NamedTuple):
+    """A file whose chunks are wanted, and why."""
+
+    pointer: Pointer
+    why: Wanted
+
+
 @dataclass(frozen=True, slots=True)
 class TreeContents:
     """Reads what trees need: their pointers, and the chunks behind each pointer."""
@@ -84,32 +94,43 @@ class TreeContents:
     # Tried in this order.
     readers: Sequence[ContentReader]
 
-    async def collect_missing(
-        self, commits: Sequence[Commit], holdings: RemoteHoldings
-    ) -> dict[ChunkId, Wanted]:
-        """Every chunk that the commits need and the remote lacks, in order of path.
+    def new_files(self, commits: Sequence[Commit]) -> Iterator[Sequence[WantedFile]]:
+        """Every tracked file of the commits in order of path, some thousand at a time; of several
+        with the same content the first."""
+        batch: list[WantedFile] = []
+        for file in self._new_files(commits):
+            batch.append(file)
+            if len(batch) >= _LOOKUPS_AT_ONCE:
+                yield batch
+                batch = []
+        if batch:
+            yield batch
 
-        Raises LostChunk where not even the list of a file's chunks is to be had.
-        """
-        missing: dict[ChunkId, Wanted] = {}
-        for batch in _batches(self._new_pointers(commits)):
-            wanted: dict[ChunkId, Wanted] = {}
-            for pointer, where in batch:
-                await self._add_chunks(pointer, where, wanted)
-            places = holdings.load_places(list(wanted))
-            for (chunk, why), place in zip(wanted.items(), places, strict=True):
-                if place is None:
-                    missing.setdefault(chunk, why)
-        return missing
-
-    def _new_pointers(self, commits: Sequence[Commit]) -> Iterator[tuple[Pointer, Wanted]]:
+    def _new_files(self, commits: Sequence[Commit]) -> Iterator[WantedFile]:
         seen_trees: set[bytes] = set()
         seen_contents: set[bytes] = set()
         for commit in commits:
             for path, entry in self.directories.walk_new(commit.tree, seen_trees):
                 if entry.kind in TRACKED_KINDS and entry.raw_id not in seen_contents:
                     seen_contents.add(entry.raw_id)
-                    yield entry.pointer, Wanted(path, commit.commit, PackKind.DATA)
+                    yield WantedFile(entry.pointer, Wanted(path, commit.commit, PackKind.DATA))
+
+    async def load_missing(
+        self, files: Sequence[WantedFile], holdings: RemoteHoldings
+    ) -> dict[ChunkId, Wanted]:
+        """Every chunk that the files need and the remote lacks, in the order of the files.
+
+        Raises LostChunk where not even the list of a file's chunks is to be had.
+        """
+        wanted: dict[ChunkId, Wanted] = {}
+        for pointer, where in files:
+            await self._add_chunks(pointer, where, wanted)
+        packs = holdings.load_packs(list(wanted))
+        return {
+            chunk: why
+            for (chunk, why), pack in zip(wanted.items(), packs, strict=True)
+            if pack is None
+        }
 
     async def _add_chunks(
         self, pointer: Pointer, where: Wanted, wanted: dict[ChunkId, Wanted]
@@ -151,24 +172,10 @@ class TreeContents:
                 await self._add_chunks(entry.pointer, Wanted(entry.name, "", PackKind.DATA), wanted)
             elif entry.kind == Kind.FOLDER:
                 packs |= await self.collect_packs(entry.tree, holdings, known)
-        for place, (_, where) in zip(
-            holdings.load_places(list(wanted)), wanted.items(), strict=True
-        ):
-            if place is None:
+        found = holdings.load_packs(list(wanted))
+        for raw_name, where in zip(found, wanted.values(), strict=True):
+            if raw_name is None:
                 raise ChunkMissing(f"the remote lost a chunk of {where} during the push")
-            packs.add(place.pack)
+        packs.update(pack_name_from_bytes(raw_name) for raw_name in set(found) if raw_name)
         known[tree] = frozenset(packs)
         return known[tree]
-
-
-def _batches(
-    pointers: Iterable[tuple[Pointer, Wanted]],
-) -> Iterator[list[tuple[Pointer, Wanted]]]:
-    batch: list[tuple[Pointer, Wanted]] = []
-    for pair in pointers:
-        batch.append(pair)
-        if len(batch) >= _LOOKUPS_AT_ONCE:
-            yield batch
-            batch = []
-    if batch:
-        yield batch

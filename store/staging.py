@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from store.cache_index import PackPlace, is_place, parse_place
+from store.cache_index import PackPlace, PackSpan, is_place, parse_place, parse_span
 from store.errors import Busy, IntegrityError, MalformedObject, StoreError
 from store.ids import ChunkId, PackName, is_pack_name
 from store.local_folders import make_private_folder, try_lock
@@ -122,6 +122,11 @@ class Staging:
         """As `load_place`, for many, in the order asked."""
         values = self._tables.get_many("chunks", list(chunks))
         return [parse_place(chunk, value) for chunk, value in zip(chunks, values, strict=True)]
+
+    def load_spans(self, chunks: Sequence[ChunkId]) -> list[PackSpan | None]:
+        """As `load_places`, of each only where its stored bytes lie."""
+        values = self._tables.get_many("chunks", list(chunks))
+        return [parse_span(value) if is_place(value) else None for value in values]
 
     def load_present(self, chunks: Sequence[ChunkId]) -> list[bool]:
         """Whether each chunk is staged, in the order asked: for whoever only counts."""

@@ -6,7 +6,7 @@ data that is added from outside the work tree.
 
 import os
 import stat
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from operator import attrgetter
 from pathlib import Path
 from typing import NamedTuple
@@ -16,10 +16,12 @@ from store.errors import PathNotFound, PathRefused, StoreError
 from store.file_state import FileState, Status
 from store.ignore_rules import NOTHING_IGNORED, Ignored
 from store.local_folders import MOUNT_TYPE, mounted_file_systems
+from store.progress import ByteProgress
 from store.shown_names import escape_name
 from store.tracked_patterns import UNTRACKED_NAMES
 
 Refuse = Callable[[StoreError], None]
+_FILES_BETWEEN_NEWS = 1000
 _name_of = attrgetter("name")
 
 
@@ -137,6 +139,19 @@ def walk(
     where that does not raise it.
     """
     return _Walk(ignored, refuse).below(argument)
+
+
+def find_files(
+    arguments: Iterable[Argument], ignored: Ignored, refuse: Refuse, progress: ByteProgress | None
+) -> dict[bytes, FoundFile]:
+    """What `walk` finds below the arguments, by path; `progress` is told as it goes on."""
+    found: dict[bytes, FoundFile] = {}
+    for argument in arguments:
+        for file in walk(argument, ignored, refuse):
+            found[file.path] = file
+            if progress is not None and not len(found) % _FILES_BETWEEN_NEWS:
+                progress.advance(0, items=_FILES_BETWEEN_NEWS)
+    return found
 
 
 class _Walk:

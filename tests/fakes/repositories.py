@@ -35,6 +35,9 @@ class NoProgress:
     def advance(self, byte_count: int, items: int = 0) -> None:
         pass
 
+    def describe(self, text: str) -> None:
+        pass
+
 
 def random_bytes(size: int, seed: int = 0) -> bytes:
     """Bytes that do not compress; the same for the same seed."""
@@ -222,7 +225,7 @@ async def planned_push(
             sources=sources,
             timeout_seconds=TIMEOUT_SECONDS,
         )
-        yield await plan_push(context, commits_of(local.repository, *texts))
+        yield await plan_push(context, commits_of(local.repository, *texts), NoProgress())
 
 
 async def push(

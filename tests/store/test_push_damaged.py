@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from store import push as push_module
+from store import push_selection as selection_module
 from store.errors import ChunkMissing, IntegrityError, StoreError
 from store.local_store import LocalStore
 from store.packs import load_pack_table
@@ -64,7 +64,7 @@ async def test_a_damaged_chunk_is_named_and_added_again_and_the_rest_of_its_pack
     merged: bool,
 ) -> None:
     if not merged:
-        monkeypatch.setattr(push_module, "_SMALL_PACK_BYTES", 0)
+        monkeypatch.setattr(selection_module, "_SMALL_PACK_BYTES", 0)
     first = version(repository, local, gone=random_bytes(1000, 1), stays=random_bytes(1000, 2))
     (pack,) = staged_packs(repository)
     (repository.top / "gone").unlink()

@@ -1,17 +1,20 @@
 """Staged packs: nothing finished is lost, nothing unfinished stays, whatever ends the writer."""
 
 import subprocess
-from collections.abc import Iterator
+import threading
+import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
+from store import pack_sink as pack_sink_module
 from store import staging as staging_module
 from store.codec import compress_chunk
 from store.errors import Busy, LocalDiskFull, StoreError
 from store.ids import ChunkId, PackName, chunk_id
 from store.pack_sink import PackSink
-from store.packs import MAX_PACK_BYTES, PackKind, verify_pack
+from store.packs import MAX_PACK_BYTES, PackKind, PackWriter, verify_pack
 from store.staging import Staging, has_staged_packs, open_repository_tables
 from store.tables import Tables
 from tests.fakes.processes import environment_with, python_command
@@ -285,3 +288,58 @@ def test_a_full_disk_under_a_sink_is_raised_at_the_latest_by_its_end(
         with pytest.raises(LocalDiskFull):
             sink.finish()
     assert files(state) == []
+
+
+def test_a_disk_that_fills_up_behind_a_sink_s_back_ends_the_work_and_leaves_nothing_half(
+    staging: Staging, state: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(writer: PackWriter, added: Sequence[bytes]) -> None:
+        raise OSError(28, "No space left on device")
+
+    blocks = [random_bytes(1 << 20, seed) for seed in range(3)]
+    monkeypatch.setattr(PackWriter, "write", full)
+
+    def stage_all() -> None:
+        with PackSink(staging, PackKind.DATA) as sink:
+            for block in blocks:
+                sink.append(chunk_id(block), 0, block, len(block))
+            sink.finish()
+
+    with pytest.raises(LocalDiskFull):
+        stage_all()
+    assert files(state) == []
+    assert staging.packs() == []
+
+
+def test_what_a_sink_holds_back_for_its_thread_is_bounded(
+    staging: Staging, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pack_sink_module, "_MOST_WAITING_BYTES", 3 << 20)
+    write = PackWriter.write
+    go_on = threading.Event()
+
+    def slowly(writer: PackWriter, added: Sequence[bytes]) -> None:
+        # The first goes on once the caller has to wait for it.
+        go_on.wait(10)
+        write(writer, added)
+
+    monkeypatch.setattr(PackWriter, "write", slowly)
+    appended: list[int] = []
+
+    def append_all() -> None:
+        with PackSink(staging, PackKind.DATA) as sink:
+            for number in range(8):
+                block = random_bytes(1 << 20, number)
+                sink.append(chunk_id(block), 0, block, len(block))
+                appended.append(number)
+            sink.finish()
+
+    thread = threading.Thread(target=append_all)
+    thread.start()
+    while len(appended) < 3 and thread.is_alive():
+        time.sleep(0.01)
+    thread.join(0.2)
+    assert len(appended) == 3
+    go_on.set()
+    thread.join(10)
+    assert len(appended) == 8
