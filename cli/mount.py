@@ -10,7 +10,6 @@ import click
 
 from cli.completing import complete_revision_then_place
 from cli.console import App, LogFormatter
-from cli.log_file import SharedLogFile
 from cli.options import REMOTE, TIMEOUT
 from cli.settings import SIZE, Settings, load_settings
 from cli.stores import default_workers, open_mount_records, store_settings
@@ -189,6 +188,9 @@ def _require_writable(log: Path) -> None:
 
 def _log_to_file(log: Path, verbose: bool) -> None:
     """Log to a file that is put aside when it gets large, instead of to the terminal."""
+    # What comes with it is nothing that the command itself should wait for.
+    from cli.log_file import SharedLogFile
+
     handler = SharedLogFile(log)
     handler.setFormatter(LogFormatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     root = logging.getLogger()
