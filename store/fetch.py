@@ -30,12 +30,16 @@ from store.fetch_schedule import (
     TableSource,
 )
 from store.fetch_schedule import entry_number as entry_number
+from store.fetch_sharing import BroughtByAnother, FlightSharing
 from store.ids import ChunkId, PackName
 from store.pack_cache import PackCache
 from store.range_sink import stream_range
 from store.remote import Remote, pack_key
 
 log = logging.getLogger(__name__)
+
+# Another process is waited for so long a share of the time that a fetch may take.
+_WAIT_SHARE = 1 / 3
 
 
 class Fetcher:
@@ -48,6 +52,7 @@ class Fetcher:
         self._cache = cache
         self._timeout_seconds = timeout_seconds
         self._schedule = FetchSchedule(tables, cache.load_ranges)
+        self._sharing = FlightSharing(cache, _WAIT_SHARE * timeout_seconds)
         # A key is present exactly while its flight is under way.
         self._landings: dict[Flight, Landing] = {}
         self._demands = trio.CapacityLimiter(DEMANDS_AT_ONCE)
@@ -63,9 +68,12 @@ class Fetcher:
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Serve until cancelled; no fetch works outside of this."""
-        async with trio.open_nursery() as self._nursery:
-            task_status.started()
-            await trio.sleep_forever()
+        try:
+            async with trio.open_nursery() as self._nursery:
+                task_status.started()
+                await trio.sleep_forever()
+        finally:
+            self._sharing.close()
 
     async def fetch_chunk(self, place: PackPlace, *, anew: bool = False) -> bytes:
         """The proven bytes of a chunk that the cache does not have.
@@ -185,26 +193,33 @@ class Fetcher:
             await self._fetch_range(landing)
 
     async def _fetch_range(self, landing: Landing) -> None:
-        flight = landing.flight
+        deadline = trio.current_time() + self._timeout_seconds
         try:
-            await stream_range(
-                self._remote,
-                pack_key(flight.pack),
-                flight.start,
-                flight.length,
-                landing,
-                timeout_seconds=self._timeout_seconds,
-            )
+            async with self._sharing.hold(landing):
+                if not landing.is_whole:
+                    await self._stream(landing, deadline - trio.current_time())
         finally:
             self.fetched_bytes += landing.received_bytes
             if landing.has_unwritten:
                 with trio.CancelScope(shield=True):
                     await trio.to_thread.run_sync(landing.settle, limiter=VERIFY)
 
+    async def _stream(self, landing: Landing, timeout_seconds: float) -> None:
+        flight = landing.flight
+        await stream_range(
+            self._remote,
+            pack_key(flight.pack),
+            flight.start,
+            flight.length,
+            landing,
+            timeout_seconds=timeout_seconds,
+        )
+
     def _land(self, landing: Landing, error: StoreError | None) -> None:
         del self._landings[landing.flight]
         self._schedule.land(landing.flight)
-        if error is not None and landing.flight.kind is not FlightClass.DEMAND:
+        is_trouble = error is not None and not isinstance(error, BroughtByAnother)
+        if is_trouble and landing.flight.kind is not FlightClass.DEMAND:
             # A remote in trouble is not asked for more than somebody waits for.
             self._schedule.drop_waiting()
         landing.finish(error)

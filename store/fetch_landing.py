@@ -27,6 +27,9 @@ _INLINE_BYTES = 256 << 10
 Keep = Callable[[int, memoryview], object]
 """Writes proven bytes of the pack, given the offset of the first."""
 
+Note = Callable[[int, int], object]
+"""Notes that bytes of the pack are in its file, given the offset of the first and their number."""
+
 
 class Landing:
     """What has come of one flight, as a RangeSink.
@@ -91,6 +94,32 @@ class Landing:
         return self._decided - self.flight.start
 
     @property
+    def is_whole(self) -> bool:
+        """Whether nothing has to come any more."""
+        return self._decided == self.flight.end
+
+    @property
+    def next_entry(self) -> PackEntry | None:
+        """The first entry that is not decided; None where all are."""
+        return self._next
+
+    def adopt(self, start: int, content: bytes, note: Note) -> None:
+        """Take bytes of the pack from `start` on that are in its file already, as far as they are
+        true, and `note` them. In a thread."""
+        with self._lock:
+            self._begin()
+            before, wanted = self._decided, False
+            while (entry := self._next) is not None and self._is_adoptable(entry, start, content):
+                self._decided = self._kept = entry.end
+                self._next = next(self._entries, None)
+                wanted = wanted or entry.offset in self._events
+            if self._decided > before:
+                # First, as with what is written: what a reader has had is kept.
+                note(before, self._decided - before)
+        if wanted:
+            self._wake_soon()
+
+    @property
     def has_unwritten(self) -> bool:
         """Whether `settle` has something to do."""
         return self._kept < self._decided
@@ -98,11 +127,7 @@ class Landing:
     def begin(self) -> Take:
         """See RangeSink."""
         with self._lock:
-            self._attempt += 1
-            attempt = self._attempt
-            if not self._buffer:
-                self._buffer = bytearray(self.flight.length)
-            self._filled = self._decided
+            attempt = self._begin()
         return lambda block: self._take(block, attempt)
 
     def settle(self) -> None:
@@ -125,8 +150,23 @@ class Landing:
                 # First: what a reader has had is kept.
                 self._write()
         if any(wanted):
-            with suppress(trio.RunFinishedError):
-                self._token.run_sync_soon(self._wake, idempotent=True)
+            self._wake_soon()
+
+    def _begin(self) -> int:
+        self._attempt += 1
+        if not self._buffer:
+            self._buffer = bytearray(self.flight.length)
+        self._filled = self._decided
+        return self._attempt
+
+    def _is_adoptable(self, entry: PackEntry, start: int, content: bytes) -> bool:
+        """Put the entry into the buffer and see whether it is true."""
+        # Nothing in front of it is left out: what is before `_kept` was written.
+        if entry.offset != self._decided or entry.end > start + len(content):
+            return False
+        low, high = entry.offset - self.flight.start, entry.end - self.flight.start
+        self._buffer[low:high] = content[entry.offset - start : entry.end - start]
+        return self._prove(entry) is None
 
     def _undecided(self, arrived: int) -> Iterator[PackEntry]:
         """The entries that have arrived as a whole and are not decided, and those whose rows lie
@@ -187,6 +227,10 @@ class Landing:
         stored = bytes(memoryview(self._buffer)[low : low + entry.stored_length])
         # Raw bytes were proven where they lie.
         return stored if entry.codec == Codec.RAW else unpack_chunk(entry, stored)
+
+    def _wake_soon(self) -> None:
+        with suppress(trio.RunFinishedError):
+            self._token.run_sync_soon(self._wake, idempotent=True)
 
     def _wake(self) -> None:
         everyone = self.landed.is_set()

@@ -96,6 +96,44 @@ class PackCache:
         """Where a pack's ranges lie."""
         return self._folder / pack[:2] / pack
 
+    @property
+    def lock_path(self) -> Path:
+        """The file by whose locks the processes that use this cache tell what each is fetching."""
+        return self._folder / ".fetching"
+
+    def is_written(self, pack: PackName, start: int, end: int) -> bool:
+        """Whether bytes that the tables need not know of are likely to be in a pack's file: what
+        a process has written a moment ago, or before it was killed."""
+        return self._written_until(pack, start) >= end
+
+    def load_written(self, pack: PackName, start: int, end: int) -> bytes:
+        """What is in a pack's file from `start` on, up to `end` or the first hole. Nothing of it is
+        proven."""
+        stop = min(end, self._written_until(pack, start))
+        with suppress(OSError), self.path_of(pack).open("rb", buffering=0) as file:
+            return os.pread(file.fileno(), max(0, stop - start), start)
+        return b""
+
+    def note_written(self, pack: PackName, start: int, length: int) -> None:
+        """Have the tables know of bytes that were found in a pack's file and proven."""
+        with suppress(OSError), self.path_of(pack).open("rb", buffering=0) as file:
+            self._note_kept(pack, start, length, file.fileno())
+
+    def _written_until(self, pack: PackName, start: int) -> int:
+        try:
+            descriptor = os.open(self.path_of(pack), os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        except OSError:
+            return start
+        try:
+            if os.lseek(descriptor, start, os.SEEK_DATA) != start:
+                return start
+            return os.lseek(descriptor, start, os.SEEK_HOLE)
+        except OSError:
+            # Nothing lies behind that place, or the file system cannot tell.
+            return start
+        finally:
+            os.close(descriptor)
+
     def covers(self, pack: PackName, start: int, end: int) -> bool:
         """Whether the cache says that it has these bytes; asking counts as using the pack."""
         return byte_ranges.covered_by(self.load_ranges(pack), start, end)

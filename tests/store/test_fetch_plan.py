@@ -21,23 +21,14 @@ from store.fetch_plan import (
     plan_miss,
 )
 from store.ids import PackName
-from store.packs import PACK_HEADER_BYTES, PackTable
+from store.packs import PACK_HEADER_BYTES, TABLE_ENTRY_BYTES, PackTable
 from tests.store.damage import unhurried
+from tests.store.made_tables import made_packs, made_table
 
 hundreds = settings(unhurried, max_examples=300)
 many = settings(unhurried, max_examples=60)
-ENTRY = struct.Struct("<32sIIIB")
 SIZES = st.one_of(st.integers(1, 4 << 20), st.just(100_000), st.just(4 << 20))
 PACK = PackName("0" * 32)
-
-
-def made_table(sizes: Sequence[int]) -> PackTable:
-    """A table of entries of these stored lengths."""
-    rows, offset = [], PACK_HEADER_BYTES
-    for number, size in enumerate(sizes):
-        rows.append(ENTRY.pack(number.to_bytes(32, "big"), offset, size, size, 0))
-        offset += size
-    return PackTable.trusted(b"".join(rows))
 
 
 def numbers(run: EntryRun) -> range:
@@ -136,12 +127,6 @@ def test_a_lone_miss_gets_its_own_chunk_and_nothing_else(
     missed = data.draw(st.integers(0, len(sizes) - 1))
     plan = plan_miss(PACK, made_table(sizes), missed, (), Evidence())
     assert (plan.demand, plan.after) == (EntryRun(missed, missed), ())
-
-
-def made_packs(chosen: random.Random, files: int) -> list[PackTable]:
-    """So many files of 60 to 140 KB in packs of 64 MiB."""
-    sizes = [chosen.randint(60_000, 140_000) for _ in range(files)]
-    return [made_table(sizes[start : start + 660]) for start in range(0, files, 660)]
 
 
 @many
@@ -257,8 +242,8 @@ def test_two_walks_in_one_pack_do_not_disturb_each_other() -> None:
 def test_a_table_with_a_gap_is_refused_or_makes_no_run_past_its_bounds() -> None:
     rows = bytearray(made_table([1000] * 20).raw)
     # The offsets of two entries, as damage or a liar may leave them.
-    struct.pack_into("<I", rows, 7 * ENTRY.size + 32, 3)
-    struct.pack_into("<I", rows, 19 * ENTRY.size + 32, 12)
+    struct.pack_into("<I", rows, 7 * TABLE_ENTRY_BYTES + 32, 3)
+    struct.pack_into("<I", rows, 19 * TABLE_ENTRY_BYTES + 32, 12)
     table = PackTable.trusted(bytes(rows))
     for first in range(20):
         try:
