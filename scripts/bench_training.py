@@ -1,0 +1,211 @@
+"""What scripts/bench-training runs: reads the command line, makes everything ready, lets the job
+run over mounts and over local files, and prints what it took."""
+
+import argparse
+import contextlib
+import dataclasses
+import json
+import os
+import platform
+import signal
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NoReturn
+
+from bench_data import WHOLE
+from bench_link import FIRST, SECOND, UNLIMITED, open_link
+from bench_main import HOME, find_programs, make_environment, work_folder
+from bench_processes import NotMeasured
+from bench_report import describe_other_work
+from bench_revfs import BUCKET, Revfs
+from bench_session import Choice, Server, Session, say
+from bench_training_images import PART, make_images
+from bench_training_rounds import JobChoice, measure_link, measure_mode
+from bench_training_table import Mode, Verdict, describe_limit, judge, tabulate
+from bench_writes import make_pushed
+
+from tests.fakes.s3_servers import RcloneServer, serve_rclone_s3
+
+_LINKS = {"first": FIRST, "second": SECOND}
+NOTES = """\
+Seconds of whole epochs, shuffled; medians. Ratios are ours to theirs, taken run by run.
+read: files are read to their end. decode: they are decoded and scaled too, as ImageFolder does it.
+First epoch: a fresh clone with an empty cache, over the link; local files from the disk.
+Next epoch, from the disk: the kernel was told to forget its pages of the files, of the mount and of
+what revfs has cached; from memory: it was not.
+Server, link (a proxy on this machine), mount and job share its cores; "others" is all else."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class TrainingChoice:
+    """What was asked for on the command line."""
+
+    files: int
+    modes: Sequence[Mode]
+    job: JobChoice
+    is_ordered: bool
+    session: Choice
+
+
+def parse_words(words: Sequence[str]) -> argparse.Namespace:
+    """The command line. Ends the program where it is wrong."""
+    parser = argparse.ArgumentParser("scripts/bench-training", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="1,000 files and one run")
+    parser.add_argument("--files", type=int, help="how many pictures (5,000)")
+    parser.add_argument("--runs", type=int, help="3; with --quick 1")
+    parser.add_argument(
+        "--decode",
+        action=argparse.BooleanOptionalAction,
+        help="only decode the pictures, or only read them; else one after the other",
+    )
+    parser.add_argument(
+        "--ordered", action="store_true", help="again with the order of the first epoch known"
+    )
+    parser.add_argument("--loaders", type=int, default=4, help="processes that load (4)")
+    parser.add_argument("--batch", type=int, default=64, help="files in a batch (64)")
+    parser.add_argument("--link", choices=tuple(_LINKS), default="first")
+    parser.add_argument("--mount-options", default="", help="for revfs mount, in one word")
+    parser.add_argument("--python", type=Path, required=True, help="one that has torch and pillow")
+    parser.add_argument("--json", type=Path, default=HOME / "bench-training.json", metavar="FILE")
+    return parser.parse_args(words)
+
+
+def make_choice(options: argparse.Namespace) -> TrainingChoice:
+    """What the command line means."""
+    modes = {None: tuple(Mode), True: (Mode.DECODE,), False: (Mode.READ,)}[options.decode]
+    # No rows and no contenders named: all. The scale is for the data of scripts/bench alone.
+    session = Choice(
+        WHOLE,
+        frozenset(),
+        frozenset(),
+        (_LINKS[options.link],),
+        options.runs or (1 if options.quick else 3),
+        options.mount_options.split(),
+        drops_caches=False,
+    )
+    job = JobChoice(options.python, options.loaders, options.batch)
+    files = options.files or (1_000 if options.quick else 5_000)
+    return TrainingChoice(files, modes, job, options.ordered, session)
+
+
+@contextlib.contextmanager
+def serve(folder: Path) -> Iterator[RcloneServer]:
+    """The server, with an empty bucket."""
+    store = folder / "server"
+    store.mkdir()
+    with serve_rclone_s3(store) as server:
+        server.make_bucket(BUCKET)
+        yield server
+
+
+def measure(choice: TrainingChoice) -> Session:
+    """Make everything ready, and measure. Raises NotMeasured."""
+    say(f"{choice.files:,} pictures")
+    data = make_images(HOME / f"images-{choice.files}", choice.files)
+    with work_folder() as folder, serve(folder) as server:
+        environment = make_environment(folder)
+        environment["AWS_ACCESS_KEY_ID"] = server.access_key
+        environment["AWS_SECRET_ACCESS_KEY"] = server.secret_key
+        assert server.pid is not None
+        assert server.folder is not None
+        at = Server(server.pid, server.folder)
+        programs, port = find_programs(), server.address[1]
+        with open_link(programs.proxy, port, folder / "counters", UNLIMITED) as link:
+            session = Session(folder, programs, choice.session, data, link, at, environment)
+            link.set_speed(choice.session.links[0])
+            _measure_all(session, choice)
+            return session
+
+
+def _measure_all(session: Session, choice: TrainingChoice) -> None:
+    """Add and push once; then in each run the link, and all modes."""
+    source = make_pushed(session, (PART,), ("add", "push"))
+    is_ordered = choice.is_ordered and _knows_orders(source)
+    for run in range(choice.session.runs):
+        say(f"run {run + 1} of {choice.session.runs}")
+        measure_link(session)
+        for mode in choice.modes:
+            measure_mode(session, source, choice.job, mode, run, ordered=is_ordered)
+
+
+def _knows_orders(source: Revfs) -> bool:
+    """Whether this revfs can write down an order and fetch by it."""
+    if source.has_mount_option("--record"):
+        return True
+    say("this revfs has no mount --record; --ordered is left out")
+    return False
+
+
+def show(session: Session, choice: TrainingChoice, seconds: float) -> None:
+    """The tables, and what has to be known to read them."""
+    speed, job = choice.session.links[0], choice.job
+    print(
+        f"\n{speed.title}; {choice.files:,} pictures, "
+        f"{session.data.count_bytes(PART) / 1e6:,.0f} MB; "
+        f"{job.loaders} loaders, batches of {job.batch}; {choice.session.runs} run(s)\n"
+    )
+    _print_table(tabulate(session.figures, choice.files))
+    print()
+    _print_table([_show_verdict(verdict) for verdict in judge(session.figures)])
+    print()
+    for line in describe_limit(session.figures):
+        print(line)
+    print(NOTES)
+    print(describe_other_work(session.figures, os.cpu_count() or 1))
+    print(f"{seconds:.0f} s in all.")
+
+
+def _show_verdict(verdict: Verdict) -> Sequence[str]:
+    budget = "" if verdict.budget is None else f"at most {verdict.budget}"
+    met = {True: "met", False: "NOT MET", None: ""}[verdict.is_met]
+    return (verdict.row, f"to {verdict.against}", f"{verdict.ratio:.2f}", budget, met)
+
+
+def _print_table(rows: Sequence[Sequence[str]]) -> None:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        line = "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        print(line.rstrip())
+
+
+def write_json(path: Path, session: Session, choice: TrainingChoice) -> None:
+    """All figures and ratios, for programs."""
+    content = {
+        "link": dataclasses.asdict(choice.session.links[0]),
+        "machine": {"cores": os.cpu_count(), "kernel": platform.release()},
+        "files": choice.files,
+        "loaders": choice.job.loaders,
+        "batch": choice.job.batch,
+        "figures": [dataclasses.asdict(figure) for figure in session.figures],
+        "ratios": [dataclasses.asdict(verdict) for verdict in judge(session.figures)],
+    }
+    path.write_text(json.dumps(content, indent=1) + "\n")
+
+
+def main() -> None:
+    """Run it all. Interrupted or terminated, it takes down what it put up."""
+
+    def stop(number: int, frame: object) -> NoReturn:
+        raise SystemExit(128 + number)
+
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, stop)
+    options = parse_words(sys.argv[1:])
+    choice = make_choice(options)
+    started = time.perf_counter()
+    try:
+        session = measure(choice)
+    except NotMeasured as error:
+        raise SystemExit(f"bench-training: {error}") from error
+    show(session, choice, time.perf_counter() - started)
+    write_json(options.json, session, choice)
+    print(f"figures in {options.json}")
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None
