@@ -14,6 +14,7 @@ from bench_report import (
     compare,
     compare_links,
     describe_budget,
+    describe_link,
     describe_other_work,
     summarise,
 )
@@ -36,7 +37,8 @@ def print_report(figures: Sequence[Figure], choice: Choice, seconds: float) -> N
     summaries = summarise(figures)
     for link in choice.links:
         of_link = [summary for summary in summaries if summary.link == link.name]
-        print(f"\n{link.title}; {choice.runs} run(s), {choice.scale.name} data\n")
+        print(f"\n{link.title}; {choice.runs} run(s), {choice.scale.name} data")
+        print(describe_link(of_link) + "\n")
         lines = compare(ROWS, of_link)
         _print_table([_COMPARED, *(_show_line(line, choice) for line in lines)])
         print()

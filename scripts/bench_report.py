@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from bench_session import Figure
-from bench_table import LIMITS, OURS, Bound, Budget, Row
+from bench_table import LIMITS, LINK, OURS, UNLIMITED_LINK, Bound, Budget, Row
 
 _LONG_SECONDS = 1.0
 
@@ -161,6 +161,17 @@ def compare_links(lines: Sequence[Line], links: Sequence[str]) -> list[tuple[Row
             share = pair[1] / pair[0] if row.more_is_better else pair[0] / pair[1]
             compared.append((row, share))
     return compared
+
+
+def describe_link(summaries: Sequence[Summary]) -> str:
+    """What the proxy carried with nothing else on it, within its limits and without."""
+    carried = {(s.row, s.contender): s.value or 0.0 for s in summaries}
+    ways = []
+    for row, way in (("link-up", "up"), ("link-down", "down")):
+        limited, free = carried.get((row, LINK)), carried.get((row, UNLIMITED_LINK))
+        if limited and free:
+            ways.append(f"{limited:,.0f} MB/s {way} (without its limits {free:,.0f})")
+    return "The link by itself: " + (", ".join(ways) or "not measured")
 
 
 def describe_other_work(figures: Iterable[Figure], cores: int) -> str:

@@ -5,13 +5,14 @@ from enum import Enum
 
 OURS = "revfs"
 LINK = "link"
+UNLIMITED_LINK = "link, no limit"
 NATIVE = "local disk"
 LOOP = "C loop-through"
 RCLONE = "rclone mount"
 S3FS = "s3fs"
 DVC = "dvc"
 # These are limits, no competitors: nothing can be quicker.
-LIMITS = frozenset({LINK, NATIVE})
+LIMITS = frozenset({LINK, UNLIMITED_LINK, NATIVE})
 
 
 class Bound(Enum):

@@ -8,9 +8,20 @@ from bench_data import QUICK
 from bench_link import FIRST, SECOND
 from bench_main import make_choice, parse_words
 from bench_print import print_report, write_json
-from bench_report import compare, compare_links, describe_other_work, summarise
+from bench_report import compare, compare_links, describe_link, describe_other_work, summarise
 from bench_session import Choice, Figure
-from bench_table import DVC, LINK, LOOP, NATIVE, OURS, RCLONE, ROWS, Bound, Row
+from bench_table import (
+    DVC,
+    LINK,
+    LOOP,
+    NATIVE,
+    OURS,
+    RCLONE,
+    ROWS,
+    UNLIMITED_LINK,
+    Bound,
+    Row,
+)
 
 BY_NAME = {row.name: row for row in ROWS}
 CHOICE = Choice(QUICK, frozenset(), frozenset(), (FIRST, SECOND), 3, (), drops_caches=False)
@@ -106,6 +117,14 @@ def test_the_second_link_is_worse_where_its_ratio_is_whichever_way_the_row_count
         figures += [figure("cold-epoch", LINK, 100.0, link), figure("push", LINK, 4.0, link)]
     compared = compare_links(compare(ROWS, summarise(figures)), ["first", "second"])
     assert [(row.name, share) for row, share in compared] == [("cold-epoch", 0.5), ("push", 0.5)]
+
+
+def test_the_ceiling_of_the_link_is_said_where_both_of_its_figures_are_there() -> None:
+    up = [figure("link-up", LINK, 245.0), figure("link-up", UNLIMITED_LINK, 1900.0)]
+    half = [figure("link-down", LINK, 244.0)]
+    said = describe_link(summarise([*up, *half]))
+    assert said == "The link by itself: 245 MB/s up (without its limits 1,900)"
+    assert describe_link([]).endswith("not measured")
 
 
 def test_what_else_ran_is_told_from_long_measurements_alone() -> None:
