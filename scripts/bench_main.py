@@ -22,7 +22,7 @@ from bench_peers import DVC_BUCKET, unmount  # noqa: E402
 from bench_print import print_report, write_json  # noqa: E402
 from bench_revfs import BUCKET  # noqa: E402
 from bench_rounds import measure_all  # noqa: E402
-from bench_session import PLAIN_BUCKET, Choice, Programs, Server, Session, say  # noqa: E402
+from bench_session import PLAIN_BUCKET, Choice, Figure, Programs, Server, Session, say  # noqa: E402
 from bench_table import DVC, LOOP, NATIVE, OURS, RCLONE, ROW_NAMES, S3FS  # noqa: E402
 
 from tests.fakes.s3_servers import RcloneServer, rclone_binary, serve_rclone_s3  # noqa: E402
@@ -154,8 +154,8 @@ def remove_folder(folder: Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)
 
 
-def measure(choice: Choice) -> Session:
-    """Make everything ready, and measure."""
+def measure(choice: Choice, figures: list[Figure]) -> None:
+    """Make everything ready, and measure; the figures are added one by one."""
     data = make_data(HOME / f"data-{choice.scale.name}", choice.scale)
     programs = find_programs()
     with work_folder() as folder, serve(folder, data) as server:
@@ -167,10 +167,16 @@ def measure(choice: Choice) -> Session:
         assert server.folder is not None
         with open_link(programs.proxy, port, folder / "counters", UNLIMITED) as link:
             session = Session(
-                folder, programs, choice, data, link, Server(server.pid, server.folder), environment
+                folder,
+                programs,
+                choice,
+                data,
+                link,
+                Server(server.pid, server.folder),
+                environment,
+                figures,
             )
             measure_all(session)
-            return session
 
 
 def plot(json_file: Path, picture: Path) -> None:
@@ -182,7 +188,7 @@ def plot(json_file: Path, picture: Path) -> None:
 
 
 def main() -> None:
-    """Run it all. Interrupted or terminated, it takes down what it put up."""
+    """Run it all. Interrupted, it takes down what it put up, and reports what it has."""
 
     def stop(number: int, frame: object) -> NoReturn:
         raise SystemExit(128 + number)
@@ -192,12 +198,22 @@ def main() -> None:
     options = parse_words(sys.argv[1:])
     choice = make_choice(options)
     started = time.perf_counter()
-    session = measure(choice)
-    seconds = time.perf_counter() - started
-    print_report(session.figures, choice, seconds)
-    write_json(options.json, session.figures, choice, seconds)
-    plot(options.json, options.plot)
-    print(f"figures in {options.json}, plot in {options.plot}")
+    figures: list[Figure] = []
+    try:
+        measure(choice, figures)
+    finally:
+        report(figures, choice, time.perf_counter() - started, options)
+
+
+def report(
+    figures: Sequence[Figure], choice: Choice, seconds: float, options: argparse.Namespace
+) -> None:
+    """The tables, the file and the picture, of as many figures as there are."""
+    if figures:
+        print_report(figures, choice, seconds)
+        write_json(options.json, figures, choice, seconds)
+        plot(options.json, options.plot)
+        print(f"figures in {options.json}, plot in {options.plot}", flush=True)
 
 
 if __name__ == "__main__":

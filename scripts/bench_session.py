@@ -120,6 +120,7 @@ class Session:
         link: Link,
         server: Server,
         environment: Mapping[str, str],
+        figures: list[Figure],
     ) -> None:
         self.folder = folder
         self.programs = programs
@@ -128,7 +129,7 @@ class Session:
         self.link = link
         self.server = server
         self.environment = environment
-        self.figures: list[Figure] = []
+        self._figures = figures
         self._folders = 0
 
     def new_folder(self, name: str) -> Path:
@@ -202,7 +203,7 @@ class Session:
         """Keep a figure, if its row is wanted."""
         if not self.wants(figure.row):
             return
-        self.figures.append(figure)
+        self._figures.append(figure)
         value = figure.note if figure.value is None else f"{figure.value:,.3f}"
         seconds = f"{figure.seconds:.2f} s" if figure.seconds else ""
         say(f"{figure.row} [{figure.link}] {figure.contender}: {value} {seconds}")
