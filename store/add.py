@@ -27,7 +27,7 @@ from store.local_store import LocalStore
 from store.pieces import LoadKnown
 from store.pointer import MAX_POINTER_BYTES, Pointer, parse_pointer
 from store.progress import ByteProgress, StepProgress
-from store.read_files import read_small
+from store.read_files import read_link, read_small
 from store.shown_names import escape_name
 from store.staging import Staging
 from store.standing_files import take_away
@@ -182,7 +182,7 @@ class AddPlan:
     def _write_pointers(
         self, read: Sequence[tuple[FoundFile, Pointer | bytes]]
     ) -> list[IndexChange]:
-        links = [(file, _read_link(file)) for file in self.files.links]
+        links = [(file, read_link(file)) for file in self.files.links]
         contents = [*read, *self.files.unchanged, *links]
         ids = self.context.repository.write_blobs(
             (kept if isinstance(kept, bytes) else kept.to_bytes() for _, kept in contents),
@@ -194,12 +194,12 @@ class AddPlan:
         context = self.context
         attributes = AttributesFile(context.repository, context.work_tree, self.index.entries)
         with attributes.rewritten(lambda text: add_patterns(text, self.targets)) as staged:
-            changes += staged
             if self.elsewhere is None:
                 settled = wait_for_git(context.top, changes)
+                settled += [_unless_racy(change) for change in staged]
                 context.repository.index.write(self.index.with_first(settled, self.gone), self.gone)
             else:
-                self._write_elsewhere(self.elsewhere, changes)
+                self._write_elsewhere(self.elsewhere, [*changes, *staged])
 
     def _change(self, file: FoundFile, blob: bytes) -> IndexChange:
         skipped = self.elsewhere is not None
@@ -360,14 +360,6 @@ def _targets(arguments: Sequence[Argument], files: Sequence[FoundFile]) -> Itera
             yield from (Target(name, bool(slash)) for name, slash in parts)
 
 
-def _read_link(file: FoundFile) -> bytes:
-    try:
-        return os.readlink(file.place)
-    except OSError as error:
-        shown = escape_name(file.path)
-        raise PathNotFound(f"{shown} is no link any more: {error.strerror}") from error
-
-
 def wait_for_git(top: bytes, changes: Sequence[IndexChange]) -> list[IndexChange]:
     """Have no entry look racy to git: one changed within the second in which the index is written
     is read again by every `git status`. Waits that second out; an entry whose file changed in it
@@ -385,6 +377,16 @@ def wait_for_git(top: bytes, changes: Sequence[IndexChange]) -> list[IndexChange
             change = _settled(top, change)
         settled.append(change)
     return settled
+
+
+def _unless_racy(change: IndexChange) -> IndexChange:
+    """Without its stat where it would look racy. For `.gitattributes`, which was written just now:
+    a look of git's at that one costs less than to wait the second out."""
+    if change.status is None:
+        return change
+    second = change.status.st_mtime_ns // _SECOND_NS
+    is_over = time.time() >= second + 1 + _CLOCK_GRAIN_SECONDS
+    return change if is_over else change._replace(status=None)
 
 
 def _settled(top: bytes, change: IndexChange) -> IndexChange:

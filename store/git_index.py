@@ -160,7 +160,7 @@ def _conflicts(found: Iterable[_Found]) -> dict[bytes, dict[int, IndexedBlob]]:
     return conflicts
 
 
-def _rebuilt(index: Path, changes: Sequence[IndexChange], gone: set[bytes]) -> list[bytes]:
+def _rebuilt(index: Path, changes: Sequence[IndexChange], gone: set[bytes]) -> Iterator[bytes]:
     """The file of the index with these changes. Raises NotPlain, GitError for what no index may
     hold, OSError."""
     for change in changes:

@@ -30,6 +30,7 @@ _STAGE_SHIFT = 12
 _LONGEST_NAME = 0xFFF
 _SKIP_WORKTREE = 1 << 14
 _U32 = 0xFFFFFFFF
+_ENTRIES_AT_ONCE = 8192
 _SECOND_NS = 1_000_000_000
 
 
@@ -112,11 +113,11 @@ def _check_extensions(raw: bytes, start: int) -> None:
 
 def rebuild_index_file(
     raw: bytes, new: Mapping[bytes, bytes], removed: Collection[bytes], distrusted_from: int
-) -> list[bytes]:
-    """The index with the `new` entries, as `encode_entry` has them by path, and without those that
-    are `removed` or that the new ones leave no room for: files that became folders, and what was
-    below a folder that became a file. An entry whose file changed in the second `distrusted_from`
-    or after loses its size, which has git compare contents.
+) -> Iterator[bytes]:
+    """The index, in parts: with the `new` entries, as `encode_entry` has them by path; without
+    those that are `removed` and those that the new ones leave no room for, files that became
+    folders and what was below a folder that became a file. An entry whose file changed in the
+    second `distrusted_from` or after loses its size, which has git compare contents.
 
     Raises NotPlain, also where the new entries themselves leave each other no room.
     """
@@ -188,10 +189,16 @@ def _stat_fields(status: Status | None, mode: int) -> tuple[int, ...]:
     )
 
 
-def encode_index_file(entries: Sequence[bytes]) -> list[bytes]:
-    """The file of these entries as stored, in order of path and stage, in a few parts. It has no
+def encode_index_file(entries: Sequence[bytes]) -> Iterator[bytes]:
+    """The file of these entries as stored, in order of path and stage, in parts. It has no
     extension: what they say would not hold any more, and git makes them anew."""
     is_extended = any(entry[_FLAGS_OFFSET] & _EXTENDED >> 8 for entry in entries)
     version = _EXTENDED_VERSION if is_extended else _VERSION
-    body = b"".join([_HEADER.pack(_MAGIC, version, len(entries)), *entries])
-    return [body, hashlib.sha1(body, usedforsecurity=False).digest()]
+    part = _HEADER.pack(_MAGIC, version, len(entries))
+    hasher = hashlib.sha1(part, usedforsecurity=False)
+    yield part
+    for start in range(0, len(entries), _ENTRIES_AT_ONCE):
+        part = b"".join(entries[start : start + _ENTRIES_AT_ONCE])
+        hasher.update(part)
+        yield part
+    yield hasher.digest()

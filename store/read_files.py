@@ -149,6 +149,15 @@ def read_small(file: FoundFile) -> bytes:
         return opened.read_all()
 
 
+def read_link(file: FoundFile) -> bytes:
+    """The target of a symbolic link. Raises PathNotFound naming it where it is none any more."""
+    try:
+        return os.readlink(file.place)
+    except OSError as error:
+        shown = escape_name(file.path)
+        raise PathNotFound(f"{shown} is no link any more: {error.strerror}") from error
+
+
 class _opened:  # noqa: N801 - reads as the context that it is
     """One file, open and settled: any change from here on shows in its stat."""
 

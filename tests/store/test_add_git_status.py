@@ -59,3 +59,26 @@ def test_a_file_changed_while_git_is_waited_for_is_not_taken_for_clean(
     monkeypatch.setattr(read_files_module, "wait_until_settled", lambda status: False)
     plan.execute(NoProgress(), jobs=1)
     assert {b"AM changed", b"AD gone"} <= set(repository.status())
+
+
+def test_nobody_waits_for_gitattributes_and_a_change_of_it_shows(
+    repository: Repository, local: LocalStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = repository.write("old", b"content")
+    os.utime(place, (10**9, 10**9))
+
+    def refuse_to_sleep(seconds: float) -> None:
+        raise AssertionError("the data is old, and there is nothing to wait for")
+
+    context = add_context(local, repository.top)
+    plan = plan_add(context, repository.top, [Path()])
+    monkeypatch.setattr(read_files_module, "wait_until_settled", lambda status: False)
+    monkeypatch.setattr(add_module.time, "sleep", refuse_to_sleep)
+    plan.execute(NoProgress(), jobs=1)
+    attributes = repository.top / ".gitattributes"
+    text = attributes.read_bytes()
+    # Of the same length, and most likely in the same second.
+    attributes.write_bytes(text.replace(b"/old", b"/odd"))
+    assert b"AM .gitattributes" in repository.status()
+    attributes.write_bytes(text)
+    assert sorted(repository.status()) == [b"A  .gitattributes", b"A  old"]

@@ -181,6 +181,18 @@ def test_a_disk_that_fails_names_the_file(
         list(read(tmp_path, files))
 
 
+@pytest.mark.parametrize("size", [5, 3 << 20])
+def test_a_file_system_that_gives_less_than_was_asked_is_read_to_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int
+) -> None:
+    content = random_bytes(size)
+    files = write(tmp_path, a=content)
+    read_some = os.read
+    monkeypatch.setattr(os, "read", lambda file, most: read_some(file, min(most, 3 + size // 2)))
+    found = joined(read(tmp_path, files))
+    assert b"".join(found[b"a"]) == content
+
+
 def _target(descriptor: str) -> str:
     try:
         return os.readlink(f"/proc/self/fd/{descriptor}")
