@@ -14,13 +14,13 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from bench_data import WHOLE
+from bench_data import WHOLE, DataSet
 from bench_link import FIRST, SECOND, UNLIMITED, open_link
 from bench_main import HOME, find_programs, make_environment, work_folder
 from bench_processes import NotMeasured
 from bench_report import describe_other_work
 from bench_revfs import BUCKET, Revfs
-from bench_session import Choice, Server, Session, say
+from bench_session import Choice, Figure, Server, Session, say
 from bench_training_images import PART, make_images
 from bench_training_rounds import JobChoice, measure_link, measure_mode
 from bench_training_table import Mode, Verdict, describe_limit, judge, tabulate
@@ -29,6 +29,8 @@ from bench_writes import make_pushed
 from tests.fakes.s3_servers import RcloneServer, serve_rclone_s3
 
 _LINKS = {"first": FIRST, "second": SECOND}
+# A cache of a size of its own: else a disk that somebody else fills empties it in the middle.
+_OWN_MOUNT_OPTIONS = ("--cache-size", "64GiB")
 NOTES = """\
 Seconds of whole epochs, shuffled; medians. Ratios are ours to theirs, taken run by run.
 read: files are read to their end. decode: they are decoded and scaled too, as ImageFolder does it.
@@ -82,7 +84,7 @@ def make_choice(options: argparse.Namespace) -> TrainingChoice:
         frozenset(),
         (_LINKS[options.link],),
         options.runs or (1 if options.quick else 3),
-        options.mount_options.split(),
+        [*_OWN_MOUNT_OPTIONS, *options.mount_options.split()],
         drops_caches=False,
     )
     job = JobChoice(options.python, options.loaders, options.batch)
@@ -100,10 +102,8 @@ def serve(folder: Path) -> Iterator[RcloneServer]:
         yield server
 
 
-def measure(choice: TrainingChoice) -> Session:
-    """Make everything ready, and measure. Raises NotMeasured."""
-    say(f"{choice.files:,} pictures")
-    data = make_images(HOME / f"images-{choice.files}", choice.files)
+def measure(choice: TrainingChoice, data: DataSet, figures: list[Figure]) -> None:
+    """Make everything ready, and measure; the figures are added one by one. Raises NotMeasured."""
     with work_folder() as folder, serve(folder) as server:
         environment = make_environment(folder)
         environment["AWS_ACCESS_KEY_ID"] = server.access_key
@@ -113,10 +113,11 @@ def measure(choice: TrainingChoice) -> Session:
         at = Server(server.pid, server.folder)
         programs, port = find_programs(), server.address[1]
         with open_link(programs.proxy, port, folder / "counters", UNLIMITED) as link:
-            session = Session(folder, programs, choice.session, data, link, at, environment)
             link.set_speed(choice.session.links[0])
+            session = Session(
+                folder, programs, choice.session, data, link, at, environment, figures
+            )
             _measure_all(session, choice)
-            return session
 
 
 def _measure_all(session: Session, choice: TrainingChoice) -> None:
@@ -138,22 +139,22 @@ def _knows_orders(source: Revfs) -> bool:
     return False
 
 
-def show(session: Session, choice: TrainingChoice, seconds: float) -> None:
+def show(figures: Sequence[Figure], choice: TrainingChoice, data: DataSet, seconds: float) -> None:
     """The tables, and what has to be known to read them."""
     speed, job = choice.session.links[0], choice.job
     print(
         f"\n{speed.title}; {choice.files:,} pictures, "
-        f"{session.data.count_bytes(PART) / 1e6:,.0f} MB; "
+        f"{data.count_bytes(PART) / 1e6:,.0f} MB; "
         f"{job.loaders} loaders, batches of {job.batch}; {choice.session.runs} run(s)\n"
     )
-    _print_table(tabulate(session.figures, choice.files))
+    _print_table(tabulate(figures, choice.files))
     print()
-    _print_table([_show_verdict(verdict) for verdict in judge(session.figures)])
+    _print_table([_show_verdict(verdict) for verdict in judge(figures)])
     print()
-    for line in describe_limit(session.figures):
+    for line in describe_limit(figures):
         print(line)
     print(NOTES)
-    print(describe_other_work(session.figures, os.cpu_count() or 1))
+    print(describe_other_work(figures, os.cpu_count() or 1))
     print(f"{seconds:.0f} s in all.")
 
 
@@ -170,7 +171,7 @@ def _print_table(rows: Sequence[Sequence[str]]) -> None:
         print(line.rstrip())
 
 
-def write_json(path: Path, session: Session, choice: TrainingChoice) -> None:
+def write_json(path: Path, figures: Sequence[Figure], choice: TrainingChoice) -> None:
     """All figures and ratios, for programs."""
     content = {
         "link": dataclasses.asdict(choice.session.links[0]),
@@ -178,14 +179,14 @@ def write_json(path: Path, session: Session, choice: TrainingChoice) -> None:
         "files": choice.files,
         "loaders": choice.job.loaders,
         "batch": choice.job.batch,
-        "figures": [dataclasses.asdict(figure) for figure in session.figures],
-        "ratios": [dataclasses.asdict(verdict) for verdict in judge(session.figures)],
+        "figures": [dataclasses.asdict(figure) for figure in figures],
+        "ratios": [dataclasses.asdict(verdict) for verdict in judge(figures)],
     }
     path.write_text(json.dumps(content, indent=1) + "\n")
 
 
 def main() -> None:
-    """Run it all. Interrupted or terminated, it takes down what it put up."""
+    """Run it all. Interrupted, it takes down what it put up, and reports what it has."""
 
     def stop(number: int, frame: object) -> NoReturn:
         raise SystemExit(128 + number)
@@ -195,13 +196,18 @@ def main() -> None:
     options = parse_words(sys.argv[1:])
     choice = make_choice(options)
     started = time.perf_counter()
+    figures: list[Figure] = []
+    say(f"{choice.files:,} pictures")
+    data = make_images(HOME / f"images-{choice.files}", choice.files)
     try:
-        session = measure(choice)
+        measure(choice, data, figures)
     except NotMeasured as error:
         raise SystemExit(f"bench-training: {error}") from error
-    show(session, choice, time.perf_counter() - started)
-    write_json(options.json, session, choice)
-    print(f"figures in {options.json}")
+    finally:
+        if figures:
+            show(figures, choice, data, time.perf_counter() - started)
+            write_json(options.json, figures, choice)
+            print(f"figures in {options.json}", flush=True)
 
 
 if __name__ == "__main__":
