@@ -16,16 +16,16 @@ from typing import NoReturn
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
-from bench_data import QUICK, WHOLE, DataSet, make_data  # noqa: E402
+from bench_data import QUICK, WHOLE, make_data  # noqa: E402
 from bench_link import FIRST, SECOND, UNLIMITED, open_link  # noqa: E402
-from bench_peers import DVC_BUCKET, unmount  # noqa: E402
+from bench_peers import unmount  # noqa: E402
 from bench_print import print_report, write_json  # noqa: E402
-from bench_revfs import BUCKET  # noqa: E402
 from bench_rounds import measure_all  # noqa: E402
-from bench_session import PLAIN_BUCKET, Choice, Figure, Programs, Server, Session, say  # noqa: E402
+from bench_server import serve  # noqa: E402
+from bench_session import Choice, Figure, Programs, Session, say  # noqa: E402
 from bench_table import DVC, LOOP, NATIVE, OURS, RCLONE, ROW_NAMES, S3FS  # noqa: E402
 
-from tests.fakes.s3_servers import RcloneServer, rclone_binary, serve_rclone_s3  # noqa: E402
+from tests.fakes.s3_servers import rclone_binary  # noqa: E402
 
 HOME = ROOT / ".bench"
 CONTENDERS = {
@@ -120,18 +120,6 @@ def find_programs() -> Programs:
 
 
 @contextlib.contextmanager
-def serve(folder: Path, data: DataSet) -> Iterator[RcloneServer]:
-    """The server, with the plain files in a bucket: the same files by another name, not copies."""
-    store = folder / "server"
-    for part in ("small", "large", "text"):
-        shutil.copytree(data.folder / part, store / PLAIN_BUCKET / part, copy_function=os.link)
-    with serve_rclone_s3(store) as server:
-        for bucket in (BUCKET, DVC_BUCKET):
-            server.make_bucket(bucket)
-        yield server
-
-
-@contextlib.contextmanager
 def work_folder() -> Iterator[Path]:
     """A folder for this run, removed at the end; so are those of runs that were killed."""
     for left in HOME.glob("run-*"):
@@ -162,20 +150,8 @@ def measure(choice: Choice, figures: list[Figure]) -> None:
         environment = make_environment(folder)
         environment["AWS_ACCESS_KEY_ID"] = server.access_key
         environment["AWS_SECRET_ACCESS_KEY"] = server.secret_key
-        port = server.address[1]
-        assert server.pid is not None
-        assert server.folder is not None
-        with open_link(programs.proxy, port, folder / "counters", UNLIMITED) as link:
-            session = Session(
-                folder,
-                programs,
-                choice,
-                data,
-                link,
-                Server(server.pid, server.folder),
-                environment,
-                figures,
-            )
+        with open_link(programs.proxy, server.port, folder / "counters", UNLIMITED) as link:
+            session = Session(folder, programs, choice, data, link, server, environment, figures)
             measure_all(session)
 
 

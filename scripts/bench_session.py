@@ -68,10 +68,13 @@ class Programs:
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """The object server: its process, and the folder in which buckets are folders."""
+    """The object server: its process, the folder in which buckets are folders, and how to it."""
 
     pid: int
     folder: Path
+    port: int
+    access_key: str
+    secret_key: str
 
 
 @dataclass(frozen=True, slots=True)
