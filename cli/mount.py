@@ -13,6 +13,7 @@ from cli.console import App, LogFormatter
 from cli.options import REMOTE, TIMEOUT
 from cli.settings import SIZE, Settings, load_settings
 from cli.stores import default_workers, open_mount_records, store_settings
+from cli.warming_options import MountWarming, with_mount_warming
 from store.errors import StoreError
 from store.local_folders import make_private_folder
 from vfs.daemon import run_in_background
@@ -45,6 +46,7 @@ _TERMINAL = Path("/dev/stderr")
     metavar="N",
     help="How many processes serve it (a quarter of the cores, 1 to 8).",
 )
+@with_mount_warming
 @click.option("--log", "log_file", type=click.Path(path_type=Path), help="Where the mount logs.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON when the mount answers.")
 @click.pass_obj
@@ -61,6 +63,7 @@ def command(
     workers: int,
     log_file: Path | None,
     as_json: bool,
+    warming: MountWarming,
 ) -> None:
     """Show revision REV, or its folder PATH, as a read-only folder. All files are there at once;
     bytes come on first read.
@@ -79,13 +82,13 @@ def command(
     records = open_mount_records(app)
     chosen = wish.mountpoint or default_mountpoint(settings.paths, wish.revision or "all")
     wanted = real_place(app.cwd / chosen)
+    ahead = warming.checked(app.cwd, wanted)
     with records.claimed(wanted) as release:
         place = prepare(wanted, settings.paths, settings.cache_directory)
         log = _choose_log(app, settings, place, log_file, foreground=foreground)
         store = store_settings(settings)
-        request = MountRequest(
-            *(store, records, wish.revision, place, allow_other, log, wish.kind), workers=workers
-        )
+        basics = (store, records, wish.revision, place, allow_other, log, wish.kind, workers)
+        request = MountRequest(*basics, *ahead)
         _start(app, request, release, foreground=foreground, as_json=as_json)
 
 

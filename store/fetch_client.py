@@ -16,10 +16,12 @@ from store.catalog import Catalog
 from store.errors import MalformedObject
 from store.ids import GitId
 from store.messages import (
+    FileRead,
     Kind,
     Message,
     MessageBuffer,
     pack_places,
+    pack_reads,
     parse_error,
     parse_fetched,
 )
@@ -34,6 +36,10 @@ _RECEIVED_AT_ONCE = 4 << 20
 _PAUSE_SECONDS = 0.05
 
 
+def _ignore(wanted: bool) -> None:
+    pass
+
+
 @dataclass(slots=True, eq=False)
 class _Call:
     """A call under way. `answer` is there once `answered` is set."""
@@ -46,9 +52,13 @@ class _Call:
 class FetchClient:
     """Calls to the process that fetches. Belongs to one trio loop."""
 
-    def __init__(self, connect: Connect, cache: PackCache) -> None:
+    def __init__(
+        self, connect: Connect, cache: PackCache, watch: Callable[[bool], None] = _ignore
+    ) -> None:
+        """`watch` is called when that process begins, or ends, to want what `tell_reads` tells."""
         self._connect = connect
         self._cache = cache
+        self._watch = watch
         self._numbers = count(1)
         # By number, exactly those that have no answer yet, in the order in which they were made.
         self._calls: dict[int, _Call] = {}
@@ -96,6 +106,10 @@ class FetchClient:
         """Say what commit is shown now."""
         self._tell(Kind.SHOWN, commit.encode())
 
+    async def tell_reads(self, reads: Iterable[FileRead]) -> None:
+        """Say what files began to be read; returns when that was heard."""
+        await self._call(Kind.READS, pack_reads(reads))
+
     async def _call(self, kind: Kind, body: bytes) -> Message:
         number = next(self._numbers)
         call = self._calls[number] = _Call(Message(kind, number, body))
@@ -120,11 +134,17 @@ class FetchClient:
         received = MessageBuffer()
         while part := await stream.receive_some(_RECEIVED_AT_ONCE):
             for message in received.feed(part):
-                # Nobody may wait for it any more.
-                asked = self._calls.get(message.call)
-                if asked is not None:
-                    asked.answer = message
-                    asked.answered.set()
+                self._hear(message)
+
+    def _hear(self, message: Message) -> None:
+        if message.kind == Kind.WATCH:
+            self._watch(message.body == b"\1")
+            return
+        # Nobody may wait for it any more.
+        asked = self._calls.get(message.call)
+        if asked is not None:
+            asked.answer = message
+            asked.answered.set()
 
     async def _send(self, message: Message) -> None:
         """Send where there is a connection; a call is sent again when there is a new one."""

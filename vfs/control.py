@@ -5,8 +5,10 @@ commands.
 import os
 import socket
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import trio
+if TYPE_CHECKING:
+    import trio
 
 # Connections of a keeper that is being replaced wait here.
 _BACKLOG = 128
@@ -33,13 +35,30 @@ def listen_on(path: Path) -> socket.socket:
     return listening
 
 
-async def connect_to(path: Path) -> trio.SocketStream:
+async def connect_to(path: Path) -> "trio.SocketStream":
     """A connection to whoever listens there. Raises OSError."""
+    import trio
+
     folder = os.open(path.parent, os.O_PATH | os.O_CLOEXEC)
     try:
         return await trio.open_unix_socket(_short(folder, path))
     finally:
         os.close(folder)
+
+
+def connect_now(path: Path, timeout_seconds: float) -> socket.socket:
+    """As `connect_to`, without a loop: whoever calls waits. Raises OSError."""
+    folder = os.open(path.parent, os.O_PATH | os.O_CLOEXEC)
+    connected = socket.socket(socket.AF_UNIX)
+    try:
+        connected.settimeout(timeout_seconds)
+        connected.connect(_short(folder, path))
+    except OSError:
+        connected.close()
+        raise
+    finally:
+        os.close(folder)
+    return connected
 
 
 def _short(folder: int, path: Path) -> str:

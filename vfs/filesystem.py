@@ -19,6 +19,7 @@ from store.shown_names import escape_name
 from vfs.attributes import Attributes
 from vfs.errors import FailedJustNow, IsADirectory, NameTooLong, NoSuchName, NotASymlink
 from vfs.failed_reads import FailedReads
+from vfs.first_reads import FirstReads
 from vfs.folders import Folder
 from vfs.tree import RevisionTree
 
@@ -59,8 +60,11 @@ class RevisionFilesystem:
         contents: ContentReader,
         plain_files: PlainFiles,
         timeout_seconds: float,
+        reads: FirstReads | None = None,
     ) -> None:
+        """`reads` is told of the files that are read, while it wants that."""
         self._tree = tree
+        self._reads = FirstReads(tree) if reads is None else reads
         self._contents = contents
         self._plain_files = plain_files
         self._timeout_seconds = timeout_seconds
@@ -125,6 +129,8 @@ class RevisionFilesystem:
     def read_now(self, inode: int, offset: int, size: int) -> bytes | None:
         """As `read`, where nothing has to be waited for; None where something has."""
         entry = self._tree.get_entry(inode)
+        if self._reads.are_wanted:
+            self._reads.note(inode, entry.name, offset)
         if self._ending or entry.kind not in TRACKED_KINDS:
             return None
         return self._contents.read_now(entry.pointer, offset, size)
@@ -139,6 +145,8 @@ class RevisionFilesystem:
         if self._failures.covers(inode, offset, trio.current_time()):
             raise FailedJustNow(inode)
         entry = await self._tree.load_entry(inode)
+        if self._reads.are_wanted:
+            self._reads.note(inode, entry.name, offset)
         self._reads_under_way += 1
         try:
             with trio.fail_after(self._timeout_seconds):

@@ -7,7 +7,7 @@ import os
 import signal
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from socket import socket
@@ -21,11 +21,13 @@ from store.git_refs import require_repository
 from store.kept_clones import kept_clones
 from store.local_store import LocalStore
 from store.opening import Reading, open_reading
+from vfs.asked import Asked
 from vfs.child_processes import TOLD_TO_END, Line
 from vfs.mount_records import MountRecord, process_start
 from vfs.mount_request import MountKind, MountRequest
 from vfs.mountpoints import place_of
 from vfs.shown import Root, load_root, will_see_staged
+from vfs.warm_service import WarmService, require_warmable
 
 log = logging.getLogger(__name__)
 
@@ -36,11 +38,13 @@ _REFRESHES = trio.CapacityLimiter(1)
 
 @dataclass(frozen=True, slots=True)
 class KeptMount:
-    """What there is to keep: `listening` is the socket of the mount, at the path `control`."""
+    """What there is to keep: `listening` is the socket of the mount, at the path `control`; `asked`
+    is what its keepers were asked."""
 
     request: MountRequest
     listening: socket
     control: Path
+    asked: Asked = field(default_factory=Asked)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +76,7 @@ def keep(mount: KeptMount, line: Line) -> int:
     try:
         with LocalStore(request.settings, to_write=will_see_staged(request)) as local:
             root = load_root(request, local)
+            require_warmable(request, local, root)
             known = None if root is None else [root.commit, root.tree.hex(), root.time_seconds]
             line.tell({"root": known})
             try:
@@ -91,17 +96,20 @@ async def _keep(
 ) -> None:
     commit = None if root is None else root.commit
     async with open_reading(local, commit) as reading:
-        service = FetchService(local.cache, reading.remote)
-        kept = _Kept(mount, local, reading, service, root, device)
+        warm = WarmService(mount.request, local, reading, root, mount.asked)
+        kept = _Kept(mount, local, reading, warm.fetches, root, device)
+        answers = trio.Event()
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(service.serve, mount.listening)
-            nursery.start_soon(_keep_record, kept, line)
+            await nursery.start(warm.run, answers)
+            nursery.start_soon(warm.fetches.serve, mount.listening)
+            nursery.start_soon(_keep_record, kept, line, answers)
             nursery.start_soon(_learn, reading.source.learn_commit)
             nursery.start_soon(_refresh_original, kept)
             with trio.open_signal_receiver(signal.SIGTERM) as signals:
                 async for _ in signals:
                     break
             nursery.cancel_scope.cancel()
+        await warm.finish()
 
 
 async def _learn(work: Callable[[], Awaitable[None]]) -> None:
@@ -114,7 +122,7 @@ async def _learn(work: Callable[[], Awaitable[None]]) -> None:
         log.exception("asking the remote ahead of the first read failed as it should not")
 
 
-async def _keep_record(kept: _Kept, line: Line) -> None:
+async def _keep_record(kept: _Kept, line: Line, answers: trio.Event) -> None:
     """Say that the mount answers, and what became of it, for as long as it lasts."""
     mountpoint = kept.request.mountpoint
     # In a thread: its answer may need this very loop.
@@ -122,6 +130,7 @@ async def _keep_record(kept: _Kept, line: Line) -> None:
     record = _record(kept)
     kept.request.records.write(record)
     line.tell({"ready": True})
+    answers.set()
     watch = _RepositoryWatch(kept.local)
     while True:
         await trio.sleep(_RECORD_SECONDS)

@@ -8,6 +8,9 @@ from typing import NamedTuple
 from store.store_settings import StoreSettings
 from vfs.mount_records import MountRecords
 
+DEFAULT_AHEAD_BYTES = 1 << 30
+"""How many bytes an order is ahead of its reader unless somebody says."""
+
 
 class MountKind(StrEnum):
     """What a mount shows: one commit for ever, the commit of a ref as it moves, or every commit by
@@ -23,7 +26,9 @@ class MountRequest:
     """What is to be mounted where; `mountpoint` was prepared (see mountpoints.prepare).
 
     `revision` is REV or REV:PATH as the user typed it, the name to follow in place of REV where
-    that is what is wanted, and empty for all revisions. `workers` processes serve it.
+    that is what is wanted, and empty for all revisions. `workers` processes serve it. When it
+    answers, the paths `warm` (from the mountpoint; an empty one means all) are warmed, and the
+    order file `order` is followed, `ahead_bytes` ahead; reads are recorded in `record`.
     """
 
     settings: StoreSettings
@@ -34,6 +39,10 @@ class MountRequest:
     log: Path
     kind: MountKind = MountKind.REVISION
     workers: int = 1
+    warm: tuple[bytes, ...] = ()
+    order: Path | None = None
+    ahead_bytes: int = DEFAULT_AHEAD_BYTES
+    record: Path | None = None
 
     @property
     def label(self) -> str:

@@ -25,6 +25,7 @@ from store.plain_files import PlainFiles
 from vfs.child_processes import TOLD_TO_END, Line
 from vfs.control import connect_to
 from vfs.filesystem import RevisionFilesystem
+from vfs.first_reads import FirstReads
 from vfs.inodes import DirectoryNumbers
 from vfs.kernel_messages import Owner
 from vfs.mount_request import MountRequest
@@ -39,6 +40,8 @@ MOUNT_GONE = 0
 GRACE_SECONDS = 5.0
 """How long reads under way may take when the mount is to end."""
 _SAVE_SECONDS = 1.0
+# How long the keeper may take to hear of the last reads.
+_TELL_SECONDS = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,13 +71,15 @@ def serve_requests(mount: ServedMount, line: Line) -> int:
 async def _serve(mount: ServedMount, local: LocalStore) -> int:
     settings = mount.request.settings
     shown = open_shown(mount.request, local, mount.root, mount.numbers)
-    client = FetchClient(partial(connect_to, mount.control), local.cache)
+    reads = FirstReads(shown.tree)
+    client = FetchClient(partial(connect_to, mount.control), local.cache, reads.watch)
     async with open_served_reading(local, shown.reading_commit, client) as reading:
         filesystem = RevisionFilesystem(
             shown.tree,
             reading.contents,
             PlainFiles(local.repository, settings.cache_directory),
             settings.timeout_seconds,
+            reads,
         )
         operations = Operations(filesystem, Owner(os.getuid(), os.getgid()))
         loop = RequestLoop(mount.descriptor, operations.by_opcode)
@@ -85,9 +90,12 @@ async def _serve(mount: ServedMount, local: LocalStore) -> int:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(shown.keep_up, moved)
             nursery.start_soon(_save_directories, local)
+            nursery.start_soon(reads.run, client.tell_reads)
             code = await _first_of(
                 (MOUNT_GONE, loop.serve), (TOLD_TO_END, partial(_end_when_told, filesystem))
             )
+            with trio.move_on_after(_TELL_SECONDS):
+                await reads.tell_waiting(client.tell_reads)
             nursery.cancel_scope.cancel()
     return code
 
