@@ -47,6 +47,7 @@ VERBS = {
     "mount": Verb("cli.mount:command", "Show a revision as a read-only directory."),
     "unmount": Verb("cli.unmount:command", "Take a mounted revision down."),
     "mounts": Verb("cli.mounts:command", "List what is mounted."),
+    "warm": Verb("cli.warm:command", "Have a mount fetch ahead of need."),
     "ls": Verb("cli.ls:command", "List the files of a revision with their true sizes."),
     "cat": Verb("cli.cat:command", "Write a file of a revision to standard output."),
     "export": Verb("cli.export:command", "Write a revision as plain files, without a mount."),

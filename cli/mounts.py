@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import click
 
@@ -14,16 +15,30 @@ from store.errors import StoreError
 from store.ids import GitId
 from store.local_folders import make_private_folder
 from store.manifests import parse_manifest
+from store.messages import Kind
+from vfs.keeper_client import KeeperClient
 from vfs.mount_records import MountRecord
+
+# A keeper that does not answer in that time is not waited for.
+_ASK_SECONDS = 1.0
+
+
+class _Warming(NamedTuple):
+    """Bytes of files that are here, and that are wanted in all as far as that is known."""
+
+    done_bytes: int
+    wanted_bytes: int
 
 
 @dataclass(frozen=True, slots=True)
 class _Mount:
-    """A line of the list: `cached_bytes` is what the cache holds of the commit's packs."""
+    """A line of the list: `cached_bytes` is what the cache holds of the commit's packs; `warming`
+    how far the mount is with what it warms, None where it warms nothing."""
 
     record: MountRecord
     state: str
     cached_bytes: int
+    warming: _Warming | None
 
 
 @click.command("mounts")
@@ -34,7 +49,8 @@ def command(app: App, as_json: bool) -> None:
     commit's data is cached, and how much this mount has fetched.
 
     A mount that moved with its folder is listed where it is now. "detached" is one that is out of
-    the tree, but still in use; "repository gone" one whose repository is not where it was.
+    the tree, but still in use; "repository gone" one whose repository is not where it was;
+    "warming" one that fetches ahead of need.
 
     \b
     Example:
@@ -54,11 +70,27 @@ def command(app: App, as_json: bool) -> None:
 
 def _look_at(record: MountRecord) -> _Mount:
     state = record.state()
+    warming = _ask_for_warming(record) if record.control and record.is_alive() else None
     try:
-        return _Mount(record, state, _load_cached_bytes(record))
+        cached_bytes = _load_cached_bytes(record)
     except StoreError:
         # A cache that cannot be used holds nothing.
-        return _Mount(record, state, 0)
+        cached_bytes = 0
+    return _Mount(record, state, cached_bytes, warming)
+
+
+def _ask_for_warming(record: MountRecord) -> _Warming | None:
+    try:
+        with KeeperClient(Path(record.control), _ASK_SECONDS) as keeper:
+            warmings = keeper.ask(Kind.WARMINGS)["warmings"]
+    except StoreError:
+        # One that is busy, or of another version, is listed all the same.
+        return None
+    under_way = [facts for facts in warmings if not facts["has_ended"]]
+    if not under_way:
+        return None
+    done_bytes = sum(facts["done_bytes"] for facts in under_way)
+    return _Warming(done_bytes, sum(facts["wanted_bytes"] or 0 for facts in under_way))
 
 
 def _load_cached_bytes(record: MountRecord) -> int:
@@ -80,7 +112,7 @@ def _as_row(mount: _Mount) -> list[str | bytes | int]:
         record.title,
         record.commit[:12] or "-",
         record.pid,
-        mount.state,
+        mount.state if mount.warming is None else f"{mount.state}, warming",
         format_bytes(mount.cached_bytes),
         format_bytes(record.fetched_bytes),
     ]
@@ -98,5 +130,6 @@ def _as_json(mount: _Mount) -> dict[str, object]:
         "state": mount.state,
         "cached_bytes": mount.cached_bytes,
         "fetched_bytes": record.fetched_bytes,
+        "warming": None if mount.warming is None else mount.warming._asdict(),
         "log": record.log,
     }

@@ -7,7 +7,6 @@ ends each path instead, since a path may hold a line break. Paths are bytes: not
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from typing import BinaryIO
 
 from store.errors import ConfigError
@@ -36,16 +35,23 @@ def iterate_paths(file: BinaryIO, *, nul: bool = False) -> Iterator[bytes]:
         yield rest
 
 
-def in_batches(paths: Iterator[bytes]) -> Iterator[list[bytes]]:
-    """The same, many at a time."""
-    while batch := list(islice(paths, _PATHS_AT_ONCE)):
+def _in_batches(paths: Iterator[bytes]) -> Iterator[list[bytes]]:
+    batch: list[bytes] = []
+    batch_bytes = 0
+    for path in paths:
+        batch.append(path)
+        batch_bytes += len(path)
+        if len(batch) == _PATHS_AT_ONCE or batch_bytes >= _BLOCK_BYTES:
+            yield batch
+            batch, batch_bytes = [], 0
+    if batch:
         yield batch
 
 
 def read_order(file: BinaryIO, base: "MountPaths", *, nul: bool = False) -> Iterator[list[bytes]]:
     """The paths of an order file from the top of a mount, many at a time; one that leads out of the
     mount stays as it is (absolute, or with `..` first). Raises ConfigError."""
-    for batch in in_batches(iterate_paths(file, nul=nul)):
+    for batch in _in_batches(iterate_paths(file, nul=nul)):
         yield [base.from_top(path) or path for path in batch]
 
 

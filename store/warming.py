@@ -117,7 +117,7 @@ class Warmer:
                     async for wanted in parts:
                         step = await self._plan(wanted, _NO_LIMIT, lane)
                         if state.held_bytes > most_bytes:
-                            raise _no_room(state.held_bytes, most_bytes)
+                            raise no_room(most_bytes)
                         await lane.add(step)
 
     async def follow(self, order: Order, state: WarmState) -> None:
@@ -276,8 +276,10 @@ async def _load_next(files: Iterator[WarmFile]) -> list[WarmFile]:
     return await trio.to_thread.run_sync(load, limiter=GIT_READS)
 
 
-def _no_room(held_bytes: int, most_bytes: int) -> StoreError:
+def no_room(most_bytes: int) -> StoreError:
+    """Why what was asked for is not warmed, or not any further."""
     return ConfigError(
-        f"the cache may hold {most_bytes:,} bytes, and this takes more than {held_bytes:,}: name "
-        "fewer files, follow an order, or raise cache.size"
+        f"the cache may hold {most_bytes:,} bytes in all, which is too little for this: name fewer "
+        "files, follow an order, or make room (cache.size, or the tenth of its disk that stays "
+        "free)"
     )

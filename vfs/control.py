@@ -4,6 +4,7 @@ commands.
 
 import os
 import socket
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
 
 # Connections of a keeper that is being replaced wait here.
 _BACKLOG = 128
+_PAUSE_SECONDS = 0.01
 
 
 def control_path(folder: Path, name: str) -> Path:
@@ -52,13 +54,26 @@ def connect_now(path: Path, timeout_seconds: float) -> socket.socket:
     connected = socket.socket(socket.AF_UNIX)
     try:
         connected.settimeout(timeout_seconds)
-        connected.connect(_short(folder, path))
+        _connect(connected, _short(folder, path), time.monotonic() + timeout_seconds)
     except OSError:
         connected.close()
         raise
     finally:
         os.close(folder)
     return connected
+
+
+def _connect(connecting: socket.socket, address: str, deadline: float) -> None:
+    while True:
+        try:
+            connecting.connect(address)
+        except BlockingIOError:
+            # As many as may wait do already.
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(_PAUSE_SECONDS)
+        else:
+            return
 
 
 def _short(folder: int, path: Path) -> str:

@@ -20,7 +20,7 @@ from store.order_paths import OrderPaths
 from store.order_window import OrderWindow
 from store.shown_names import escape_name
 from store.warm_lane import WarmState
-from store.warming import Moved, Order, PlacedFiles, Warmer, WarmFile
+from store.warming import Moved, Order, PlacedFiles, Warmer, WarmFile, no_room
 from vfs.asked import Asked
 from vfs.shown_roots import ShownRoots, load_entries, walk_tracked
 
@@ -155,11 +155,12 @@ class Warmings:
         """Begin to follow an order that has all its paths. Raises as `add_paths` does."""
         warming, order = self._find_order(number)
         warmer = self._require_warmer()
+        if not await self._load_capacity():
+            raise no_room(0)
         await trio.to_thread.run_sync(order.paths.finish, limiter=DISK_READS)
         self._asked.append(Kind.FOLLOW, number)
         load = partial(_load_some, warming.roots, order.paths)
         followed = Order(len(order.paths), load, order.window, order.moved)
-        await self._load_capacity()
         self._begin(warming, partial(warmer.follow, followed, warming.state))
         self._share()
         return warming
