@@ -100,9 +100,8 @@ async def test_those_who_serve_hear_when_reads_are_wanted_also_from_who_comes_ne
             await until([False])
             service.watch_reads(True)
             await until([False, True])
-            reads = [FileRead(1.5, 7, True, b"a\xff")]
-            await client.tell_reads(reads)
-            assert heard == reads
+            await client.tell_reads([FileRead(1.5, 7, True, b"a\xff")])
+            assert heard == [FileRead(1.5, 7, True, b"a\xff")]
             first.cancel()
             nursery.start_soon(FetchService(store.cache, None).serve, listening)
             await until([False, True, False])
