@@ -3,19 +3,25 @@ is ended. torch is not needed for any of that: shell scripts stand for the job's
 
 import contextlib
 import io
+import json
 import os
 import random
+import subprocess
+import sys
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import bench_main
+import bench_training
+import bench_training_rounds
 import pytest
 from bench_processes import NotMeasured
 from bench_session import Figure
 from bench_table import LINK, NATIVE, OURS
-from bench_training import make_choice, parse_words
+from bench_training import make_choice, measure, parse_words, show, write_json
 from bench_training_images import PART, draw_noise, make_images, with_comment
 from bench_training_job import Batch, Bytes, list_pictures, time_epoch
 from bench_training_rounds import Job, JobChoice, running_job
@@ -31,6 +37,17 @@ from bench_training_table import (
     tabulate,
 )
 from PIL import Image
+
+SCRIPTS = Path(bench_training.__file__).parent
+# It reads what the job would, and needs no torch.
+READING_JOB = """#!{python}
+import json, pathlib, sys
+paths = sorted(pathlib.Path(sys.argv[2]).glob("*/*"))
+print(json.dumps(dict(files=len(paths))), flush=True)
+for seed in sys.stdin:
+    read = sum(len(path.read_bytes()) for path in paths)
+    print(json.dumps(dict(seconds=0.5, files=len(paths), bytes=read)), flush=True)
+"""
 
 
 def figure(row: str, contender: str, seconds: float, down_bytes: int = 0) -> Figure:
@@ -189,3 +206,44 @@ def test_the_command_line_says_what_the_job_does() -> None:
     assert modes("--decode") == (Mode.DECODE,)
     quick = make_choice(parse_words(["--python", "python3", "--quick"]))
     assert (quick.files, quick.session.runs) == (1_000, 1)
+
+
+@pytest.fixture
+def home_of_bench(link_proxy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with the programs in C, where the benchmark works."""
+    reader, source = tmp_path / "bench_reader", SCRIPTS / "bench_reader.c"
+    subprocess.run(["gcc", "-pthread", "-o", str(reader), str(source)], check=True)
+    (tmp_path / "link_proxy").symlink_to(link_proxy)
+    for module in (bench_main, bench_training):
+        monkeypatch.setattr(module, "HOME", tmp_path)
+    monkeypatch.setattr(bench_training_rounds, "_CEILING_SECONDS", 0.05)
+    # How long the machine's disk takes for what others have written is not the question here.
+    monkeypatch.setattr(os, "sync", lambda: None)
+    return tmp_path
+
+
+@pytest.mark.skipif(not os.access("/dev/fuse", os.R_OK | os.W_OK), reason="no /dev/fuse")
+def test_a_run_reads_every_file_over_a_mount_and_from_the_disk(
+    home_of_bench: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    job = home_of_bench / "python"
+    job.write_text(READING_JOB.format(python=sys.executable))
+    job.chmod(0o755)
+    words = ["--python", str(job), "--runs", "1", "--no-decode", "--files", "60"]
+    choice = make_choice(parse_words(words))
+    figures: list[Figure] = []
+    data = make_images(home_of_bench / "images", choice.files)
+    measure(choice, data, figures)
+    cold, disk, memory = (Mode.READ.row(row) for row in (FIRST_EPOCH, DISK, MEMORY))
+    epochs = [figure for figure in figures if figure.row.startswith("read: ")]
+    measured = [(figure.row, figure.contender) for figure in epochs]
+    assert measured == [(row, name) for name in (OURS, NATIVE) for row in (cold, disk, memory)]
+    # Every byte crossed the link in the first epoch, and none after it.
+    size = data.count_bytes(PART)
+    assert size < epochs[0].down_bytes < 1.2 * size
+    assert [figure.down_bytes for figure in epochs[1:]] == [0] * 5
+    show(figures, choice, data, 1.0)
+    write_json(home_of_bench / "figures.json", figures, choice)
+    assert "to the link limit" in capfd.readouterr().out
+    assert len(json.loads((home_of_bench / "figures.json").read_text())["ratios"]) == 3
+    assert not list(home_of_bench.glob("run-*"))
