@@ -23,7 +23,14 @@ from bench_revfs import BUCKET, Revfs
 from bench_session import Choice, Figure, Server, Session, say
 from bench_training_images import PART, make_images
 from bench_training_rounds import JobChoice, measure_link, measure_mode
-from bench_training_table import Mode, Verdict, describe_limit, judge, tabulate
+from bench_training_table import (
+    Mode,
+    Verdict,
+    describe_limit,
+    describe_processors,
+    judge,
+    tabulate,
+)
 from bench_writes import make_pushed
 
 from tests.fakes.s3_servers import RcloneServer, serve_rclone_s3
@@ -151,10 +158,11 @@ def show(figures: Sequence[Figure], choice: TrainingChoice, data: DataSet, secon
     print()
     _print_table([_show_verdict(verdict) for verdict in judge(figures)])
     print()
-    for line in describe_limit(figures):
+    cores = os.cpu_count() or 1
+    for line in [*describe_limit(figures), *describe_processors(figures, cores)]:
         print(line)
     print(NOTES)
-    print(describe_other_work(figures, os.cpu_count() or 1))
+    print(describe_other_work(figures, cores))
     print(f"{seconds:.0f} s in all.")
 
 

@@ -111,6 +111,20 @@ def describe_limit(figures: Sequence[Figure]) -> list[str]:
     return lines
 
 
+def describe_processors(figures: Iterable[Figure], cores: int) -> list[str]:
+    """How long our epochs need at least on this machine, by the processor seconds of all that took
+    part, whatever else ran on it."""
+    lines = []
+    for summary in summarise(figures):
+        if summary.contender == OURS and ":" in summary.row:
+            used = sum(spent for name, spent in summary.processors.items() if name != "others")
+            lines.append(
+                f"{summary.row}: {used:.2f} processor seconds, so {used / cores:.2f} s at least on "
+                f"{cores} core(s)"
+            )
+    return lines
+
+
 def tabulate(figures: Sequence[Figure], files: int) -> list[Sequence[str]]:
     """The medians of each row, as text; `files` is how many an epoch has."""
     head = ("row", "over", "seconds", "files/s", "MB down", "requests", "runs", "processor seconds")

@@ -33,6 +33,7 @@ from bench_training_table import (
     Mode,
     Verdict,
     describe_limit,
+    describe_processors,
     judge,
     tabulate,
 )
@@ -182,6 +183,13 @@ def test_decoding_that_is_slower_than_the_link_is_what_a_first_epoch_is_held_aga
     assert line.startswith("decode: ")
     assert "2.00 s on the link" in line
     assert line.endswith("the job itself is the limit")
+
+
+def test_an_epoch_needs_the_processor_seconds_of_all_that_took_part() -> None:
+    row = Mode.READ.row(FIRST_EPOCH)
+    used = {"server": 1.0, "mount": 4.0, "job": 1.0, "others": 50.0}
+    (line,) = describe_processors([Figure(row, "first", OURS, 9.0, 9.0, processors=used)], cores=2)
+    assert line == f"{row}: 6.00 processor seconds, so 3.00 s at least on 2 core(s)"
 
 
 def test_what_was_not_measured_is_not_judged() -> None:
