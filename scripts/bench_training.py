@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from bench_data import WHOLE, DataSet
-from bench_link import FIRST, SECOND, UNLIMITED, open_link
+from bench_link import FIRST, SECOND, open_link
 from bench_main import HOME, find_programs, make_environment, work_folder
 from bench_processes import NotMeasured
 from bench_report import describe_other_work
@@ -33,7 +33,7 @@ from bench_training_table import (
 )
 from bench_writes import make_pushed
 
-from tests.fakes.s3_servers import RcloneServer, serve_rclone_s3
+from tests.fakes.s3_servers import serve_rclone_s3
 
 _LINKS = {"first": FIRST, "second": SECOND}
 # A cache of a size of its own: else a disk that somebody else fills empties it in the middle.
@@ -100,13 +100,14 @@ def make_choice(options: argparse.Namespace) -> TrainingChoice:
 
 
 @contextlib.contextmanager
-def serve(folder: Path) -> Iterator[RcloneServer]:
-    """The server, with an empty bucket."""
+def serve(folder: Path) -> Iterator[Server]:
+    """The server, with an empty bucket: what the job reads over it is pushed first."""
     store = folder / "server"
     store.mkdir()
     with serve_rclone_s3(store) as server:
         server.make_bucket(BUCKET)
-        yield server
+        assert server.pid is not None
+        yield Server(server.pid, store, server.address[1], server.access_key, server.secret_key)
 
 
 def measure(choice: TrainingChoice, data: DataSet, figures: list[Figure]) -> None:
@@ -115,14 +116,10 @@ def measure(choice: TrainingChoice, data: DataSet, figures: list[Figure]) -> Non
         environment = make_environment(folder)
         environment["AWS_ACCESS_KEY_ID"] = server.access_key
         environment["AWS_SECRET_ACCESS_KEY"] = server.secret_key
-        assert server.pid is not None
-        assert server.folder is not None
-        at = Server(server.pid, server.folder)
-        programs, port = find_programs(), server.address[1]
-        with open_link(programs.proxy, port, folder / "counters", UNLIMITED) as link:
-            link.set_speed(choice.session.links[0])
+        programs, speed = find_programs(), choice.session.links[0]
+        with open_link(programs.proxy, server.port, folder / "counters", speed) as link:
             session = Session(
-                folder, programs, choice.session, data, link, at, environment, figures
+                folder, programs, choice.session, data, link, server, environment, figures
             )
             _measure_all(session, choice)
 
