@@ -48,7 +48,8 @@ class Line:
         is gone."""
         try:
             received = self._end.recv(_LINE_BYTES)
-        except BlockingIOError:
+        except OSError:
+            # Nothing is there now, or the other end was killed before it had heard all.
             return []
         *lines, self._received = (self._received + received).split(b"\n")
         return [json.loads(line) for line in lines]

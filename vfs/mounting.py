@@ -104,8 +104,10 @@ class _Supervisor:
     def _wait(self) -> None:
         children = [child for child in (self._keeper, *self._servers) if child is not None]
         pause = min([_TICK_SECONDS, *(when - time.monotonic() for when, _ in self._due)])
-        waited: list[int] = [self._wakeup, *(child.line.fileno() for child in children)]
-        select.select(waited, [], [], max(0.0, pause))
+        poll = select.poll()
+        for waited in (self._wakeup, *(child.line.fileno() for child in children)):
+            poll.register(waited, select.POLLIN)
+        poll.poll(1000 * max(0.0, pause))
         with suppress(BlockingIOError):
             os.read(self._wakeup, 4096)
         for child in children:
