@@ -17,6 +17,8 @@ Prove = Callable[[bytes | None], bytes]
 _WORTH_REMEMBERING_BYTES = 256 << 10
 # Linux alone has it; elsewhere every read may wait.
 _NOWAIT = getattr(os, "RWF_NOWAIT", 0)
+_SCRATCH_BYTES = 1 << 20
+_of_thread = threading.local()
 _NOT_NOW_ERRORS = (errno.EAGAIN, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)
 
 
@@ -123,15 +125,36 @@ def _is_removed(file: _OpenFile) -> bool:
 def _read(file: _OpenFile, start: int, length: int, flags: int) -> bytes | None:
     if os.fstat(file.descriptor).st_size < start + length:
         return None
-    target = bytearray(length)
-    view = memoryview(target)
+    if not flags:
+        return _pread(file.descriptor, start, length)
+    target = _scratch(length)
     filled = 0
     while filled < length:
-        got = os.preadv(file.descriptor, [view[filled:]], start + filled, flags)
+        got = os.preadv(file.descriptor, [target[filled:length]], start + filled, flags)
         if got == 0:
             return None
         filled += got
-    return bytes(target)
+    return bytes(target[:length])
+
+
+def _pread(descriptor: int, start: int, length: int) -> bytes | None:
+    """So many bytes; None where the file ends before."""
+    content = os.pread(descriptor, length, start)
+    if len(content) == length or not content:
+        return content or None
+    rest = _pread(descriptor, start + len(content), length - len(content))
+    return None if rest is None else content + rest
+
+
+def _scratch(length: int) -> memoryview:
+    """Room for so many bytes, this thread's own until its next read: new memory would first be
+    cleared by the kernel, then by Python."""
+    room: memoryview | None = getattr(_of_thread, "room", None)
+    if room is None or len(room) < length:
+        room = memoryview(bytearray(max(length, _SCRATCH_BYTES)))
+        if length <= _SCRATCH_BYTES:
+            _of_thread.room = room
+    return room
 
 
 @contextmanager
