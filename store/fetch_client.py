@@ -14,7 +14,7 @@ import trio
 from store.cache_index import CacheIndex, PackPlace
 from store.catalog import Catalog
 from store.errors import MalformedObject
-from store.ids import GitId
+from store.ids import PACK_NAME_BYTES, GitId, pack_name_from_bytes
 from store.messages import (
     FileRead,
     Kind,
@@ -139,6 +139,10 @@ class FetchClient:
     def _hear(self, message: Message) -> None:
         if message.kind == Kind.WATCH:
             self._watch(message.body == b"\1")
+            return
+        if message.kind == Kind.KEPT:
+            name, ranges = message.body[:PACK_NAME_BYTES], message.body[PACK_NAME_BYTES:]
+            self._cache.note_ranges(pack_name_from_bytes(name), ranges)
             return
         # Nobody may wait for it any more.
         asked = self._calls.get(message.call)

@@ -29,6 +29,8 @@ from store.pack_cache import PackCache
 log = logging.getLogger(__name__)
 
 _RECEIVED_AT_ONCE = 256 << 10
+_LEAST_PAUSE_SECONDS = 0.02
+_MOST_PAUSE_SECONDS = 0.5
 
 
 Answer = tuple[Kind, bytes]
@@ -78,7 +80,23 @@ class FetchService:
     async def serve(self, listening: socket) -> None:
         """Serve those who connect, until cancelled."""
         listener = trio.SocketListener(trio.socket.from_stdlib_socket(listening.dup()))
-        await trio.serve_listeners(self._serve_client, [listener])
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._tell_news)
+            await trio.serve_listeners(self._serve_client, [listener])
+
+    async def _tell_news(self) -> None:
+        """Tell all clients what came into the cache, so that they need not ask for each chunk."""
+        pause_seconds = _LEAST_PAUSE_SECONDS
+        while True:
+            news = self._cache.take_news()
+            # Where nothing is fetched there is no hurry: what is not told is asked for.
+            longer = min(2 * pause_seconds, _MOST_PAUSE_SECONDS)
+            pause_seconds = _LEAST_PAUSE_SECONDS if news else longer
+            for pack, ranges in news.items():
+                message = Message(Kind.KEPT, 0, bytes.fromhex(pack) + ranges)
+                for client in self._clients:
+                    client.nursery.start_soon(client.send, message)
+            await trio.sleep(pause_seconds)
 
     def watch_reads(self, wanted: bool) -> None:
         """Have clients tell, or tell no more, of the files that they serve (Kind.READS)."""
@@ -92,21 +110,21 @@ class FetchService:
 
     async def _serve_client(self, stream: trio.SocketStream) -> None:
         received = MessageBuffer()
-        client: _Client | None = None
         try:
             async with stream, trio.open_nursery() as nursery:
                 client = _Client(stream, nursery)
                 self._clients.add(client)
-                nursery.start_soon(client.send, self._watch_message())
-                while part := await stream.receive_some(_RECEIVED_AT_ONCE):
-                    for message in received.feed(part):
-                        nursery.start_soon(self._answer, client, message)
+                try:
+                    nursery.start_soon(client.send, self._watch_message())
+                    while part := await stream.receive_some(_RECEIVED_AT_ONCE):
+                        for message in received.feed(part):
+                            nursery.start_soon(self._answer, client, message)
+                finally:
+                    # While its nursery still takes what is to be sent.
+                    self._clients.discard(client)
                 nursery.cancel_scope.cancel()
         except* (trio.BrokenResourceError, trio.ClosedResourceError, MalformedObject) as group:
             log.debug("a client is gone: %r", group.exceptions)
-        finally:
-            if client is not None:
-                self._clients.discard(client)
 
     async def _answer(self, client: _Client, message: Message) -> None:
         try:

@@ -66,6 +66,9 @@ class Kind(IntEnum):
     """Body: a JSON object."""
     WATCH = 32
     """To whoever asks, without a call: a byte that says whether READS are wanted from now on."""
+    KEPT = 33
+    """To whoever asks, without a call: a pack's name in 16 bytes, and ranges that came into its
+    file."""
 
 
 class Message(NamedTuple):

@@ -80,6 +80,8 @@ class PackCache:
         self._unrecorded: dict[PackName, bytes] = {}
         # Ranges that another process has put into files, by its word, until the tables say so too.
         self._noted: dict[PackName, bytes] = {}
+        # Ranges that came into files since they were last asked for; None where nobody asks.
+        self._news: dict[PackName, bytes] | None = None
         # Packs that were used since the last flush.
         self._used: set[PackName] = set()
         # Some for each check, and not so many that a small budget is overdrawn several times.
@@ -149,6 +151,13 @@ class PackCache:
             row = byte_ranges.union(row, part)
         return byte_ranges.pairs(row)
 
+    def take_news(self) -> dict[PackName, bytes]:
+        """The ranges (packed) that this process has put into files since it was last asked; none
+        the first time."""
+        with self._lock:
+            news, self._news = self._news, {}
+            return news or {}
+
     def note_ranges(self, pack: PackName, ranges: bytes) -> None:
         """Take it from the process that keeps them that these ranges (packed) are in the file."""
         with self._lock:
@@ -185,6 +194,9 @@ class PackCache:
                 return False
             row = self._unrecorded.get(pack, byte_ranges.EMPTY)
             self._unrecorded[pack] = byte_ranges.add(row, start, start + length)
+            if self._news is not None:
+                new = self._news.get(pack, byte_ranges.EMPTY)
+                self._news[pack] = byte_ranges.add(new, start, start + length)
             self.kept_bytes += length
             self._bytes_until_check -= length
             self._full_until = 0.0

@@ -157,6 +157,17 @@ async def test_what_is_fetched_ahead_for_another_process_is_there_for_it(tmp_pat
         assert len(store.gets) == gets
 
 
+async def test_what_came_into_the_cache_is_known_to_others_before_they_ask(tmp_path: Path) -> None:
+    built = build_remote(random_files(10, SIZE))
+    place = built.packs[0].place(7)
+    async with open_store(built, tmp_path) as store, serving(store, tmp_path) as served:
+        await served.client.fetch_chunk(built.packs[0].place(0))
+        await store.fetcher.fetch_chunk(place)
+        with trio.fail_after(10):
+            while not served.cache.covers(place.pack, place.entry.offset, place.entry.end):
+                await trio.sleep(0.01)
+
+
 async def test_what_the_remote_holds_is_learnt_for_another_process(tmp_path: Path) -> None:
     built = build_remote(random_files(10, SIZE))
     async with (
