@@ -3,17 +3,21 @@
 Also here: what boto3's errors mean (`_translate`).
 """
 
+import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from http import HTTPStatus
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, TypeVar, cast
+from typing import IO, TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
 
 import boto3
 import botocore.exceptions as boto_errors
 import botocore.session
 import trio
+from botocore.auth import S3SigV4Auth
+from botocore.awsrequest import AWSRequest
 from botocore.config import Config
 from botocore.parsers import ResponseParserError
 from urllib3.exceptions import HTTPError
@@ -65,6 +69,13 @@ _NO_ANSWER = (
     HTTPError,
     TimeoutError,
 )
+# Of a signature of the kind that _Connection can make: the region that it is for.
+_SIGNED = re.compile(
+    r"(?:b')?AWS4-HMAC-SHA256 Credential=[^,]*/\d{8}/([a-z0-9-]+)/s3/aws4_request,"
+)
+# A key that stands in a url as it is.
+_PLAIN_KEY = re.compile(r"[A-Za-z0-9/_.-]+")
+_NOT_SHOWN = ("", "")
 _OWN_OPERATIONS = {"GetObject", "PutObject", "ListObjectsV2", "DeleteObject"}
 
 
@@ -103,7 +114,7 @@ class S3Remote:
         self._location = location
         self._root = f"{location.prefix}/" if location.prefix else ""
         self._limiter = trio.CapacityLimiter(connections)
-        make = partial(_make_client, location, connections)
+        make = partial(_connect, location, connections)
         self._access = Access(self.url, make, _FOREIGN, clock)
 
     @property
@@ -114,8 +125,10 @@ class S3Remote:
     async def fetch(self, key: str, *, max_bytes: int, timeout_seconds: float) -> bytes:
         """See Remote.fetch."""
 
-        def get(client: "S3Client", deadline: float) -> bytes:
-            answer = client.get_object(Bucket=self._location.bucket, Key=self._root + key)
+        def get(connection: "_Connection", deadline: float) -> bytes:
+            answer = connection.client.get_object(
+                Bucket=self._location.bucket, Key=self._root + key
+            )
             with answer["Body"] as stream:
                 # Where the head of an answer is cut, its length is gone, and so is the body's end.
                 size = answer.get("ContentLength")
@@ -135,8 +148,8 @@ class S3Remote:
     ) -> bytes:
         """See Remote.fetch_range."""
 
-        def get(client: "S3Client", deadline: float) -> bytes:
-            return b"".join(self._read_range(client, key, start, length, deadline))
+        def get(connection: "_Connection", deadline: float) -> bytes:
+            return b"".join(self._read_range(connection, key, start, length, deadline))
 
         return await self._run(get, key, timeout_seconds, abandon=True)
 
@@ -145,27 +158,23 @@ class S3Remote:
     ) -> None:
         """See StreamingRemote.stream_range."""
 
-        def get(client: "S3Client", deadline: float) -> None:
+        def get(connection: "_Connection", deadline: float) -> None:
             done, take = sink.taken_bytes, sink.begin()
-            for block in self._read_range(client, key, start + done, length - done, deadline):
+            for block in self._read_range(connection, key, start + done, length - done, deadline):
                 take(block)
 
         await self._run(get, key, timeout_seconds, abandon=True)
 
     def _read_range(
-        self, client: "S3Client", key: str, start: int, length: int, deadline: float
+        self, connection: "_Connection", key: str, start: int, length: int, deadline: float
     ) -> Iterator[bytes]:
         """The blocks of a range while they arrive; raises where they are not exactly the range."""
         wanted = f"bytes={start}-{start + length - 1}"
-        answer = client.get_object(Bucket=self._location.bucket, Key=self._root + key, Range=wanted)
+        answer = connection.get_range(self._location.bucket, self._root + key, wanted)
         left = length
-        with answer["Body"] as stream:
+        with answer.body as stream:
             fault = get_range_fault(
-                answer["ResponseMetadata"]["HTTPStatusCode"],
-                answer.get("ContentRange"),
-                answer.get("ContentLength"),
-                start,
-                length,
+                answer.status, answer.content_range, answer.content_length, start, length
             )
             for block in () if fault else read_blocks(stream, length + 1, deadline):
                 left -= len(block)
@@ -179,9 +188,9 @@ class S3Remote:
     async def put(self, key: str, body: bytes | Path, *, timeout_seconds: float) -> None:
         """See Remote.put. One request, whatever the size."""
 
-        def put(client: "S3Client", deadline: float) -> None:
+        def put(connection: "_Connection", deadline: float) -> None:
             with open_upload(body, deadline) as stream:
-                client.put_object(
+                connection.client.put_object(
                     Bucket=self._location.bucket,
                     Key=self._root + key,
                     Body=cast(IO[bytes], stream)
@@ -195,7 +204,7 @@ class S3Remote:
     async def list_objects(self, prefix: str, *, timeout_seconds: float) -> Sequence[ObjectInfo]:
         """See Remote.list_objects."""
 
-        def scan(client: "S3Client", deadline: float) -> list[ObjectInfo]:
+        def scan(connection: "_Connection", deadline: float) -> list[ObjectInfo]:
             found: list[ObjectInfo] = []
             page: ListObjectsV2RequestTypeDef = {
                 "Bucket": self._location.bucket,
@@ -203,7 +212,7 @@ class S3Remote:
             }
             while True:
                 check_deadline(deadline)
-                answer = client.list_objects_v2(**page)
+                answer = connection.client.list_objects_v2(**page)
                 for entry in answer.get("Contents", []):
                     key, changed = entry["Key"], entry["LastModified"].timestamp()
                     if not key.startswith(self._root + prefix):
@@ -222,9 +231,9 @@ class S3Remote:
     async def delete(self, key: str, *, timeout_seconds: float) -> None:
         """See Remote.delete."""
 
-        def delete(client: "S3Client", deadline: float) -> None:
+        def delete(connection: "_Connection", deadline: float) -> None:
             try:
-                client.delete_object(Bucket=self._location.bucket, Key=self._root + key)
+                connection.client.delete_object(Bucket=self._location.bucket, Key=self._root + key)
             except boto_errors.ClientError as error:
                 # S3 answers 204 for what is not there; some of its like say so.
                 if _read_answer(error).code != "NoSuchKey":
@@ -241,18 +250,18 @@ class S3Remote:
 
     async def _run(
         self,
-        work: Callable[["S3Client", float], Result],
+        work: Callable[["_Connection", float], Result],
         key: str,
         timeout_seconds: float,
         *,
         abandon: bool,
     ) -> Result:
-        """What `work` returns in a thread, given the client and its deadline (monotonic)."""
+        """What `work` returns in a thread, given the connection and its deadline (monotonic)."""
         deadline = time.monotonic() + timeout_seconds
 
         def call() -> Result:
-            with self._access.use(key) as client:
-                return work(client, deadline)
+            with self._access.use(key) as connection:
+                return work(connection, deadline)
 
         with trio.move_on_after(timeout_seconds):
             return await trio.to_thread.run_sync(
@@ -261,7 +270,68 @@ class S3Remote:
         raise RemoteUnavailable(f"{self.url}: {key}: no answer within {timeout_seconds:g} s")
 
 
-def _make_client(location: S3Location, connections: int) -> "S3Client":
+class _RangeAnswer(NamedTuple):
+    """The head of an answer to a range, and its body, a stream to be closed."""
+
+    status: int
+    content_range: str | None
+    content_length: int | None
+    body: Any
+
+
+class _Connection:
+    """A client, and a way round it for ranges: of what a GET costs the processor, more than half
+    is what botocore does before it is signed and after it is sent.
+
+    The first range goes the ordinary way, and shows where and how; those that follow are signed
+    and sent by the same parts of botocore without the rest. Whatever is answered but a range is
+    asked for once more in the ordinary way, which knows what it means.
+    """
+
+    def __init__(self, client: "S3Client") -> None:
+        self.client = client
+        # The url of the last request that went the ordinary way, and the region it was signed for;
+        # and, once that is known, the url before any key, and that region.
+        self._seen = self._shown = _NOT_SHOWN
+        client.meta.events.register("before-send.s3.GetObject", self._look_at)
+
+    def close(self) -> None:
+        """Close the idle connections."""
+        self.client.close()
+
+    def get_range(self, bucket: str, key: str, wanted: str) -> _RangeAnswer:
+        """The answer to a GET of a key with that Range. Raises boto3's errors."""
+        is_plain = _PLAIN_KEY.fullmatch(key) is not None
+        if is_plain and self._shown is not _NOT_SHOWN:
+            answer = self._send(*self._shown, key, wanted)
+            if answer.status in {HTTPStatus.OK, HTTPStatus.PARTIAL_CONTENT}:
+                return answer
+            answer.body.close()
+        got = self.client.get_object(Bucket=bucket, Key=key, Range=wanted)
+        url, region = self._seen
+        if is_plain and url.endswith(f"/{key}"):
+            self._shown = url.removesuffix(key), region
+        status = got["ResponseMetadata"]["HTTPStatusCode"]
+        return _RangeAnswer(status, got.get("ContentRange"), got.get("ContentLength"), got["Body"])
+
+    def _send(self, base: str, region: str, key: str, wanted: str) -> _RangeAnswer:
+        parts: Any = self.client
+        request = AWSRequest("GET", base + key, {"Range": wanted})
+        credentials = parts._request_signer._credentials.get_frozen_credentials()
+        S3SigV4Auth(credentials, "s3", region).add_auth(request)
+        prepared = request.prepare()
+        prepared.stream_output = True
+        answer = parts._endpoint.http_session.send(prepared)
+        covered, size = (answer.headers.get(f"Content-{name}") for name in ("Range", "Length"))
+        length = int(size) if size and size.isdecimal() else None
+        return _RangeAnswer(answer.status_code, covered, length, answer.raw)
+
+    def _look_at(self, request: Any, **_: object) -> None:
+        signed = _SIGNED.match(str(request.headers.get("Authorization", "")))
+        self._seen = _NOT_SHOWN if signed is None else (request.url, signed[1])
+
+
+def _connect(location: S3Location, connections: int) -> _Connection:
     session = botocore.session.Session(profile=location.profile)
     # A role that wants a one-time password would have botocore ask on the terminal, in a daemon.
     roles = session.get_component("credential_provider").get_provider("assume-role")
@@ -281,7 +351,7 @@ def _make_client(location: S3Location, connections: int) -> "S3Client":
         botocore_session=session, region_name=location.region
     ).client("s3", endpoint_url=location.endpoint, config=config)
     client.meta.events.register("before-call.s3", _stay_with_host)
-    return client
+    return _Connection(client)
 
 
 def _refuse_prompt(_prompt: str) -> str:
