@@ -111,13 +111,17 @@ class Fetcher:
         a reader gives so many at a time. Raises StoreError for the first that cannot be had or
         kept; what is under way at that time still arrives.
         """
-        runs = self._schedule.runs_of(places)
         landings: list[Landing] = []
-        for pack, run in runs:
+        for pack, run in self._schedule.runs_of(places):
             landings += [self._landings[f] for f in self._schedule.flights_of(pack, run)]
             while (landing := await self._warm_next(pack, run)) is not None:
                 landings.append(landing)
                 _raise_first_error(landings)
+                # Only forward: a cache that drops at once what it gets must not hold this up.
+                started = landing.flight.run
+                if started is None or started.last >= run.last:
+                    break
+                run = EntryRun(started.last + 1, run.last)
         for landing in landings:
             await landing.landed.wait()
         _raise_first_error(landings)

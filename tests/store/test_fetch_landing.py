@@ -254,6 +254,20 @@ async def test_warming_a_cache_that_cannot_be_written_is_an_error(
         assert store.gets == []
 
 
+async def test_warming_ends_where_the_cache_drops_at_once_what_it_gets(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    built = build_remote(random_files(40, SIZE))
+    pack = built.packs[0]
+    async with open_store(built, tmp_path) as store:
+        await store.fetcher.warm(pack.place(number) for number in range(10, 40, 10))
+        monkeypatch.setattr(store.cache, "keep", lambda *_: True)
+        monkeypatch.setattr("store.fetch_schedule.AHEAD_AT_ONCE", 1)
+        with trio.fail_after(20):
+            await store.fetcher.warm(pack.place(number) for number in range(40))
+        assert store.fetcher.fetched_bytes == 40 * SIZE
+
+
 async def test_a_demand_whose_prefetch_failed_is_fetched_by_itself(tmp_path: Path) -> None:
     built = build_remote(random_files(10, SIZE))
 
