@@ -32,7 +32,7 @@ from store.errors import (
 from store.range_sink import RangeSink
 from store.remote import ObjectInfo
 from store.s3_access import Access, ForeignErrors
-from store.s3_answers import Answer, get_range_fault, translate_answer
+from store.s3_answers import Answer, get_range_fault, stay_with_host, translate_answer
 from store.s3_bodies import check_deadline, open_upload, read_blocks, read_body
 
 if TYPE_CHECKING:
@@ -304,9 +304,10 @@ class _Connection:
         is_plain = _PLAIN_KEY.fullmatch(key) is not None
         if is_plain and self._shown is not _NOT_SHOWN:
             answer = self._send(*self._shown, key, wanted)
-            if answer.status in {HTTPStatus.OK, HTTPStatus.PARTIAL_CONTENT}:
+            if answer is not None and answer.status in (HTTPStatus.OK, HTTPStatus.PARTIAL_CONTENT):
                 return answer
-            answer.body.close()
+            if answer is not None:
+                answer.body.close()
         got = self.client.get_object(Bucket=bucket, Key=key, Range=wanted)
         url, region = self._seen
         if is_plain and url.endswith(f"/{key}"):
@@ -314,14 +315,21 @@ class _Connection:
         status = got["ResponseMetadata"]["HTTPStatusCode"]
         return _RangeAnswer(status, got.get("ContentRange"), got.get("ContentLength"), got["Body"])
 
-    def _send(self, base: str, region: str, key: str, wanted: str) -> _RangeAnswer:
+    def _send(self, base: str, region: str, key: str, wanted: str) -> _RangeAnswer | None:
         parts: Any = self.client
         request = AWSRequest("GET", base + key, {"Range": wanted})
-        credentials = parts._request_signer._credentials.get_frozen_credentials()
+        try:
+            credentials = parts._request_signer._credentials.get_frozen_credentials()
+            session = parts._endpoint.http_session
+        except AttributeError:
+            # Another botocore, with other parts.
+            self._seen = self._shown = _NOT_SHOWN
+            self.client.meta.events.unregister("before-send.s3.GetObject", self._look_at)
+            return None
         S3SigV4Auth(credentials, "s3", region).add_auth(request)
         prepared = request.prepare()
         prepared.stream_output = True
-        answer = parts._endpoint.http_session.send(prepared)
+        answer = session.send(prepared)
         covered, size = (answer.headers.get(f"Content-{name}") for name in ("Range", "Length"))
         length = int(size) if size and size.isdecimal() else None
         return _RangeAnswer(answer.status_code, covered, length, answer.raw)
@@ -350,17 +358,12 @@ def _connect(location: S3Location, connections: int) -> _Connection:
     client: S3Client = boto3.session.Session(
         botocore_session=session, region_name=location.region
     ).client("s3", endpoint_url=location.endpoint, config=config)
-    client.meta.events.register("before-call.s3", _stay_with_host)
+    client.meta.events.register("before-call.s3", stay_with_host)
     return _Connection(client)
 
 
 def _refuse_prompt(_prompt: str) -> str:
     raise boto_errors.RefreshWithMFAUnsupportedError
-
-
-def _stay_with_host(context: dict[str, Any], **_: object) -> None:
-    """Mark a request as redirected already, so that botocore follows no answer to another host."""
-    context["s3_redirect"]["redirected"] = True
 
 
 def _translate(error: Exception, where: str) -> RemoteError:

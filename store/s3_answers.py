@@ -7,6 +7,7 @@ Source: https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html
 import re
 from dataclasses import dataclass
 from http import HTTPStatus
+from typing import Any
 
 from store.errors import (
     ObjectMissing,
@@ -99,3 +100,8 @@ def get_range_fault(
     if not re.fullmatch(rf"bytes {start}-{start + length - 1}/(\d+|\*)", content_range):
         return f"it is of {content_range}"
     return None if size == length else f"{size} bytes in place of {length}"
+
+
+def stay_with_host(context: dict[str, Any], **_: object) -> None:
+    """Mark a request as redirected already, so that botocore follows no answer to another host."""
+    context["s3_redirect"]["redirected"] = True

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import trio
@@ -138,4 +139,24 @@ async def test_the_short_way_signs_for_the_same_region_and_names_the_same_object
         await remote.fetch_range(KEY, 0, 10, timeout_seconds=5)
     assert len(set(liar.requests)) == 1
     assert {text.split("/")[2] for text in signatures} == {"eu-central-1"}
+    await remote.close()
+
+
+class OtherClient:
+    """A client of a botocore that is made of other parts."""
+
+    def __init__(self, client: Any) -> None:
+        self.get_object, self.meta, self.close = client.get_object, client.meta, client.close
+
+
+async def test_with_another_botocore_ranges_go_the_ordinary_way(server: S3Server) -> None:
+    remote = await filled(remote_at(server.endpoint, "ranges"))
+    assert await remote.fetch_range(KEY, 0, 10, timeout_seconds=20) == CONTENT[:10]
+    connection = remote._access._get_client()
+    connection.client = OtherClient(connection.client)  # type: ignore[assignment]
+    ordinary = count_ordinary(remote)
+    for start in (0, 5, 7):
+        found = await remote.fetch_range(KEY, start, 10, timeout_seconds=20)
+        assert found == CONTENT[start : start + 10]
+    assert len(ordinary) == 3
     await remote.close()
