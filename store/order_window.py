@@ -8,8 +8,7 @@ a single file does not read the order. What is read late, behind the window, say
 
 from collections import deque
 
-_FIRST_STEP_BYTES = 16 << 20
-_STEPS_PER_WINDOW = 4
+_LEAST_SHARE = 4
 _NEAR_FILES = 256
 
 
@@ -28,7 +27,6 @@ class OrderWindow:
         self.planned = 0
         self.fetched_bytes = 0
         self._fetched: deque[tuple[int, int]] = deque()
-        self._step_bytes = _FIRST_STEP_BYTES
         # A lone read far ahead.
         self._heard: int | None = None
 
@@ -38,16 +36,12 @@ class OrderWindow:
         return max(0, self.most_bytes - self.fetched_bytes)
 
     def next_step_bytes(self, least_bytes: int, left_bytes: int) -> int | None:
-        """How many bytes the next step may fetch, `least_bytes` at the least, where `left_bytes` at
-        the most are left of the order. None where it is better to wait for the reader, since few
-        large steps need fewer requests than many small ones."""
-        step_bytes = min(self._step_bytes, self.most_bytes // _STEPS_PER_WINDOW, left_bytes)
-        step_bytes = max(step_bytes, least_bytes)
-        return step_bytes if self.room_bytes >= step_bytes else None
-
-    def note_step(self) -> None:
-        """A step was made; the next may be larger, now that the reader has something to read."""
-        self._step_bytes = min(2 * self._step_bytes, self.most_bytes)
+        """How many bytes the next step may fetch, where `left_bytes` at the most are left of the
+        order. None where it is better to wait for the reader until there is room for a quarter of
+        the window, and for `least_bytes`: few large steps need fewer requests than many small
+        ones."""
+        worthwhile_bytes = min(self.most_bytes // _LEAST_SHARE, left_bytes)
+        return self.room_bytes if self.room_bytes >= max(worthwhile_bytes, least_bytes) else None
 
     def note_fetched(self, place: int, byte_count: int) -> None:
         """So many bytes are fetched for a place, which comes after those before."""

@@ -18,6 +18,8 @@ from store.packs import PackTable
 
 # To fetch so much that nobody asked for costs less than another request.
 _GAP_BYTES = 256 << 10
+# Of an order of all files the rest is wanted later; of one of few it would be for nothing.
+_MOST_EXTRA = 4
 
 
 class Wanted(NamedTuple):
@@ -95,13 +97,14 @@ class WarmPlanner:
         return packs[name]
 
     def _add_runs(self, step: WarmStep, packs: dict[PackName, "_Pack"], spare_bytes: int) -> None:
-        """The runs for what the packs lack, with short gaps where they fit in; those are counted
-        for the last place."""
+        """The runs for what the packs lack. What lies in short gaps comes along where it is not
+        too much; it is counted for the last place."""
         needed_bytes = sum(step.costs.values())
+        most_extra_bytes = min(spare_bytes, _MOST_EXTRA * needed_bytes)
         for gap_bytes in (_GAP_BYTES, 0):
             step.runs = [run for pack in packs.values() for run in pack.runs(gap_bytes)]
             extra_bytes = sum(run.stored_bytes for run in step.runs) - needed_bytes
-            if extra_bytes <= spare_bytes:
+            if extra_bytes <= most_extra_bytes:
                 break
         if extra_bytes:
             step.costs[max(step.costs)] += extra_bytes

@@ -34,8 +34,9 @@ from store.warm_plan import Wanted, WarmPlanner, WarmRun, WarmStep
 
 log = logging.getLogger(__name__)
 
-_FILES_AT_ONCE = 4096
-_CHUNKS_AT_ONCE = 4096
+# Enough for chunks from all over many packs to be neighbours in them; some megabytes of memory.
+_FILES_AT_ONCE = 16_384
+_CHUNKS_AT_ONCE = 16_384
 _RUNS_AT_ONCE = 8
 _NO_LIMIT = 1 << 62
 
@@ -150,8 +151,6 @@ class Warmer:
             step = await self._plan(wanted, step_bytes, lane)
             for place, byte_count in sorted(step.costs.items()):
                 window.note_fetched(place, byte_count)
-            if step.runs:
-                window.note_step()
             least_bytes = 0 if step.taken else step.first_left_bytes
             del wanted[: step.taken]
             if least_bytes > window.most_bytes:

@@ -183,8 +183,16 @@ def _open_warmer(local: LocalStore, reading: Reading, root: Root | None) -> Warm
     assert remote is not None
     tables = PackTables(local.index, remote.catalog)
     planner = WarmPlanner(reading.source, local.cache, tables)
-    # Of a mount that moves any commit may be meant.
-    learn = remote.catalog.fetch_all_indexes if root is None else reading.source.learn_commit
+    catalog = remote.catalog
+
+    async def learn() -> None:
+        # One who comes while another asks the same waits for it; and asks again, since what makes
+        # a commit known comes before all that it needs.
+        if root is None:
+            await catalog.fetch_all_indexes()
+        else:
+            await catalog.fetch_commit_indexes(root.commit)
+
     return Warmer(planner, reading.contents, remote.fetcher, tables, learn)
 
 

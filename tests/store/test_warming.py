@@ -4,6 +4,7 @@ import os
 import random
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -22,7 +23,14 @@ from store.warming import Moved, Order, PlacedFiles, Warmer, WarmFile
 from tests.fakes.faulty_remote import Raises, faulty
 from tests.fakes.gate import Gate, gated
 from tests.fakes.memory_remote import Call
-from tests.fakes.small_store import BuiltRemote, SmallStore, build_remote, open_store, random_files
+from tests.fakes.small_store import (
+    COMMIT,
+    BuiltRemote,
+    SmallStore,
+    build_remote,
+    open_store,
+    random_files,
+)
 
 SIZE = 1000
 NO_LIMIT = 1 << 40
@@ -31,7 +39,8 @@ NO_LIMIT = 1 << 40
 def warmer_of(store: SmallStore) -> Warmer:
     tables = PackTables(store.index, store.catalog)
     planner = WarmPlanner(store.source, store.cache, tables)
-    return Warmer(planner, store.reader, store.fetcher, tables, store.source.learn_commit)
+    learn = partial(store.catalog.fetch_commit_indexes, COMMIT)
+    return Warmer(planner, store.reader, store.fetcher, tables, learn)
 
 
 def files_of(built: BuiltRemote) -> list[WarmFile]:
@@ -106,6 +115,19 @@ async def test_a_file_that_nobody_knows_is_named(tmp_path: Path) -> None:
         assert state.done_bytes == 2 * SIZE
 
 
+async def test_what_the_remote_holds_is_asked_for_once_while_others_ask_for_it(
+    tmp_path: Path,
+) -> None:
+    built = build_remote(random_files(20, SIZE))
+    async with open_store(built, tmp_path, know_index=False) as store:
+        state = WarmState()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(store.source.learn_commit)
+            warm_all = partial(warmer_of(store).warm, lambda: iter(files_of(built)), NO_LIMIT)
+            nursery.start_soon(warm_all, state)
+        assert (state.error, state.done_bytes) == ("", 20 * SIZE)
+
+
 async def test_a_dead_remote_ends_it_with_its_own_words(tmp_path: Path) -> None:
     built = build_remote(random_files(40, SIZE), chunks_per_pack=1)
     dead = RemoteUnavailable("nobody answers")
@@ -143,8 +165,11 @@ async def followed(store: SmallStore, order: Order) -> AsyncIterator[WarmState]:
 async def until_it_rests(store: SmallStore, order: Order, state: WarmState) -> None:
     """Return when nothing more is fetched until somebody reads."""
     with trio.fail_after(10):
-        while not (state.has_ended or order.moved.is_awaited) or not store.fetcher.is_idle:
-            await trio.sleep(0.001)
+        while True:
+            # What was begun has got as far as it can without an answer.
+            await wait_all_tasks_blocked(0.001)
+            if (state.has_ended or order.moved.is_awaited) and store.fetcher.is_idle:
+                return
 
 
 def read(order: Order, place: int) -> None:
