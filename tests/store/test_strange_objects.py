@@ -63,7 +63,8 @@ async def test_objects_too_large_to_be_what_they_should_are_passed_over(
 ) -> None:
     built = build_remote(random_files(3, 100))
     (manifest,) = (key for key in built.remote.objects if key.startswith("manifests/"))
-    built.remote.objects[manifest[:-1] + "0"] = b"x" * 100_000, 0.0
+    beside = manifest[:-1] + ("1" if manifest.endswith("0") else "0")
+    built.remote.objects[beside] = b"x" * 100_000, 0.0
     built.remote.objects[index_key("00" * 32)] = b"x" * 100_000, 0.0
     monkeypatch.setattr(catalog, "MAX_MANIFEST_BYTES", 50_000)
     monkeypatch.setattr(catalog, "MAX_INDEX_BYTES", 50_000)
