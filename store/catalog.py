@@ -5,19 +5,20 @@ its manifest. Nothing is fetched before the first chunk is wanted that is not he
 """
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import partial
 
 import trio
 
 from store.cache_index import CacheIndex
-from store.concurrency import TABLE_WRITES, run_all
+from store.concurrency import TABLE_WRITES, SharedCalls, run_all
 from store.errors import IntegrityError, MalformedObject, ObjectMissing, UnsupportedVersion
 from store.ids import GitId
 from store.manifests import MAX_MANIFEST_BYTES, Manifest, parse_manifest, parse_manifest_key
 from store.remote import (
     FORMAT_KEY,
     INDEX_PREFIX,
+    ObjectInfo,
     Remote,
     index_key,
     manifests_prefix,
@@ -51,8 +52,9 @@ class Catalog:
         self.index = index
         self._timeout_seconds = timeout_seconds
         self._format: RemoteFormat | None = None
-        # One refresh at a time: whoever comes while one is under way finds its result.
+        # One refresh at a time: whoever comes while one is under way finds what it has learnt.
         self._lock = trio.Lock()
+        self._asking: SharedCalls[GitId, bool] = SharedCalls()
 
     def get_store(self) -> str | None:
         """The remote's store id, if it was ever seen from here."""
@@ -84,12 +86,15 @@ class Catalog:
     async def fetch_commit_indexes(self, commit: GitId) -> bool:
         """Make the index objects that a commit needs known here. Where the commit has no manifest,
         those of the whole remote are, since its chunks may have come with others. True if
-        anything new was learnt."""
+        anything new was learnt. Whoever asks while that is under way shares the outcome."""
+        return await self._asking.run(commit, partial(self._fetch_commit_indexes, commit))
+
+    async def _fetch_commit_indexes(self, commit: GitId) -> bool:
         async with self._lock:
-            found = await self.fetch_format()
+            found, listed = await self._ask_for(commit)
             if found is None:
                 return False
-            manifest = await self._fetch_manifest(found.store, commit)
+            manifest = await self._fetch_manifest(found.store, commit, listed)
             if manifest is not None:
                 try:
                     return await self._fetch_indexes(found.store, manifest.indexes)
@@ -115,13 +120,30 @@ class Catalog:
         parsed = [(parse_manifest_key(info.key), info.key) for info in listed]
         return {found[1]: key for found, key in parsed if found is not None}
 
-    async def _fetch_manifest(self, store: str, commit: GitId) -> Manifest | None:
-        if self._repository is None:
-            return None
-        prefix = manifests_prefix(self._repository, commit)
-        listed = await self.remote.list_objects(prefix, timeout_seconds=self._timeout_seconds)
+    async def _ask_for(self, commit: GitId) -> tuple[RemoteFormat | None, Sequence[ObjectInfo]]:
+        """The format, and what there is where the commit's manifests are: side by side, since the
+        first reader of a fresh clone waits for both."""
+        formats: list[RemoteFormat | None] = []
+        listed: list[ObjectInfo] = []
+
+        async def ask_format() -> None:
+            formats.append(await self.fetch_format())
+
+        async def list_manifests() -> None:
+            if self._repository is not None:
+                prefix = manifests_prefix(self._repository, commit)
+                listed.extend(
+                    await self.remote.list_objects(prefix, timeout_seconds=self._timeout_seconds)
+                )
+
+        await run_all((ask_format, list_manifests), at_once=2)
+        return formats[0], listed
+
+    async def _fetch_manifest(
+        self, store: str, commit: GitId, listed: Iterable[ObjectInfo]
+    ) -> Manifest | None:
         for info in listed:
-            if parse_manifest_key(info.key) is None:
+            if self._repository is None or parse_manifest_key(info.key) is None:
                 continue
             try:
                 raw = await self._fetch(info.key, MAX_MANIFEST_BYTES)

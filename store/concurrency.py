@@ -4,11 +4,16 @@ The kinds are kept apart so that a stuck one never stops the others; nothing use
 limiter.
 """
 
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Hashable, Iterable
+from dataclasses import dataclass, field
+from typing import Generic, TypeVar
 
 import trio
 
 from store.errors import StoreError
+
+Key = TypeVar("Key", bound=Hashable)
+Result = TypeVar("Result")
 
 TABLE_WRITES = trio.CapacityLimiter(1)
 """Writes to LMDB, which has one writer anyway."""
@@ -51,3 +56,40 @@ async def run_all(calls: Iterable[Callable[[], Awaitable[object]]], *, at_once: 
             nursery.start_soon(run, call)
     if errors:
         raise errors[0]
+
+
+@dataclass(slots=True, eq=False)
+class _Outcome(Generic[Result]):
+    """How a call ended; with neither a result nor an error, it was cancelled."""
+
+    done: trio.Event = field(default_factory=trio.Event)
+    results: list[Result] = field(default_factory=list)
+    error: StoreError | None = None
+
+
+class SharedCalls(Generic[Key, Result]):
+    """Calls of which one with the same key is under way at a time. Belongs to one trio loop."""
+
+    def __init__(self) -> None:
+        self._under_way: dict[Key, _Outcome[Result]] = {}
+
+    async def run(self, key: Key, call: Callable[[], Awaitable[Result]]) -> Result:
+        """What `call` gives. Whoever comes while another with that key is under way shares the
+        outcome, a StoreError as well; where the other is cancelled, one who waits begins anew."""
+        while (shared := self._under_way.get(key)) is not None:
+            await shared.done.wait()
+            if shared.error is not None:
+                raise shared.error
+            if shared.results:
+                return shared.results[0]
+        outcome = self._under_way[key] = _Outcome()
+        try:
+            result = await call()
+            outcome.results.append(result)
+            return result
+        except StoreError as error:
+            outcome.error = error
+            raise
+        finally:
+            del self._under_way[key]
+            outcome.done.set()

@@ -1,9 +1,10 @@
 """DeferredRemote: an S3 remote that is made at its first use.
 
-Importing boto3 and making its client take half a second, which nobody should pay who reads what is
-cached.
+Importing boto3 and making its client take a part of a second, which nobody should pay who reads what
+is cached.
 """
 
+import threading
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -79,6 +80,17 @@ class DeferredRemote:
         """As Remote.close; nothing to do where nothing was made."""
         if self._remote is not None:
             await self._remote.close()
+
+
+def import_ahead(settings: RemoteSettings) -> None:
+    """Import what such a remote needs beside what goes on: a use soon from now need not wait for
+    it. Asks nobody."""
+    if settings.bucket is not None:
+        threading.Thread(target=_import_s3, name="import of boto3", daemon=True).start()
+
+
+def _import_s3() -> None:
+    import store.s3  # noqa: F401
 
 
 def _make_s3(settings: RemoteSettings) -> Remote:

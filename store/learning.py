@@ -1,25 +1,15 @@
 """Learning: asking a remote what it holds, at most once in a while, for all who miss something."""
 
 import math
-from dataclasses import dataclass, field
 from functools import partial
 
 import trio
 
 from store.catalog import Catalog
-from store.concurrency import TABLE_WRITES
-from store.errors import StoreError
+from store.concurrency import TABLE_WRITES, SharedCalls
 from store.ids import GitId, PackName
 
 _PAUSE_SECONDS = 5.0
-
-
-@dataclass(slots=True, eq=False)
-class _Refresh:
-    """The remote being asked, and how that ended."""
-
-    done: trio.Event = field(default_factory=trio.Event)
-    error: StoreError | None = None
 
 
 class Learning:
@@ -30,8 +20,7 @@ class Learning:
         self._catalog = catalog
         self._commit = commit
         self._refreshed = -math.inf
-        # Present exactly while one task asks the remote.
-        self._refreshing: _Refresh | None = None
+        self._asking: SharedCalls[None, None] = SharedCalls()
 
     async def refresh(self, doubtful: PackName | None = None) -> None:
         """Learn what the remote holds, unless that was just done. What is known of a `doubtful`
@@ -40,27 +29,8 @@ class Learning:
         Whoever comes while somebody is at it shares the outcome, an error as well. Raises
         StoreError.
         """
-        while trio.current_time() - self._refreshed >= _PAUSE_SECONDS:
-            shared = self._refreshing
-            if shared is None:
-                await self._lead(doubtful)
-                break
-            await shared.done.wait()
-            if shared.error is not None:
-                raise shared.error
-
-    async def _lead(self, doubtful: PackName | None) -> None:
-        refresh = self._refreshing = _Refresh()
-        try:
-            await self._refresh_now(doubtful)
-        except StoreError as error:
-            refresh.error = error
-            raise
-        finally:
-            self._refreshing = None
-            refresh.done.set()
-        # Where this task is cancelled there is no outcome, and one who waits begins anew.
-        self._refreshed = trio.current_time()
+        if trio.current_time() - self._refreshed >= _PAUSE_SECONDS:
+            await self._asking.run(None, partial(self._refresh_now, doubtful))
 
     async def _refresh_now(self, doubtful: PackName | None) -> None:
         store = self._catalog.get_store()
@@ -71,3 +41,4 @@ class Learning:
             await self._catalog.fetch_all_indexes()
         else:
             await self._catalog.fetch_commit_indexes(self._commit)
+        self._refreshed = trio.current_time()

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from store.cache_index import CacheIndex, PackPlace
 from store.chunking import DEFAULT_CHUNKING, ChunkingParameters
 from store.config import RemoteSettings
-from store.ids import ChunkId
+from store.ids import ChunkId, GitId
 from store.local_folders import make_private_folder
 from store.pack_cache import PackCache
 from store.remote_format import RemoteFormat
@@ -129,6 +129,13 @@ class LocalStore:
         """The store id of the remote, if it was ever seen from here."""
         found = self._load_format()
         return None if found is None else found.store
+
+    def knows_commit(self, commit: GitId) -> bool:
+        """Whether a manifest of the commit was ever seen from here, in the remote in use."""
+        store, repository = self.load_store_id(), self.settings.repository_id
+        if store is None or repository is None:
+            return False
+        return self.index.load_manifest(store, repository, commit) is not None
 
     def _load_format(self) -> RemoteFormat | None:
         remote = self.settings.remote

@@ -15,6 +15,7 @@ from socket import socket
 import trio
 
 from store.concurrency import DISK_READS, TABLE_WRITES
+from store.deferred_remote import import_ahead
 from store.errors import RepositoryGone, StoreError
 from store.fetch_service import FetchService
 from store.git_refs import require_repository
@@ -79,6 +80,7 @@ def keep(mount: KeptMount, line: Line) -> int:
             require_warmable(request, local, root)
             known = None if root is None else [root.commit, root.tree.hex(), root.time_seconds]
             line.tell({"root": known})
+            _import_ahead(local, root)
             try:
                 device = line.wait()["device"]
             except EOFError:
@@ -89,6 +91,13 @@ def keep(mount: KeptMount, line: Line) -> int:
         line.tell({"failed": str(error)})
         return 1
     return TOLD_TO_END
+
+
+def _import_ahead(local: LocalStore, root: Root | None) -> None:
+    """What is asked of a bucket right after the mount is there need not wait for an import."""
+    remote = local.settings.remote
+    if remote is not None and root is not None and not local.knows_commit(root.commit):
+        import_ahead(remote)
 
 
 async def _keep(

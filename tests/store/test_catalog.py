@@ -75,6 +75,19 @@ async def test_an_empty_remote_teaches_nothing_and_is_no_error(tmp_path: Path) -
         assert await store.catalog.fetch_pushed_commits() == {}
 
 
+async def test_who_asks_for_a_commit_while_that_is_under_way_asks_nothing_more(
+    tmp_path: Path,
+) -> None:
+    built = build_remote(random_files(3, 100))
+    async with open_store(built, tmp_path, know_index=False) as store:
+        async with trio.open_nursery() as nursery:
+            for _ in range(5):
+                nursery.start_soon(store.catalog.fetch_commit_indexes, COMMIT)
+        assert store.catalog.knows_commit(COMMIT)
+        assert [call.verb for call in built.remote.calls].count("list") == 1
+        assert [call.key for call in built.remote.calls].count(FORMAT_KEY) == 1
+
+
 async def test_many_who_ask_at_once_have_each_index_object_fetched_once(tmp_path: Path) -> None:
     built = build_remote(random_files(3, 100))
     more_indexes(built.remote, 20)
