@@ -67,6 +67,12 @@ class MemoryCache(Generic[K, V]):
         with self._lock:
             self._forget(key)
 
+    def clear(self) -> None:
+        """Forget all values."""
+        with self._lock:
+            self._entries.clear()
+            self._used_bytes = 0
+
     def _forget(self, key: K) -> None:
         found = self._entries.pop(key, None)
         if found is not None:

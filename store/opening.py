@@ -19,11 +19,13 @@ from store.ids import GitId
 from store.local_store import LocalSources, LocalStore, identity_of
 from store.pack_tables import PackTables
 from store.remote import Remote
+from store.resident_memory import ResidentMemory
 from store.retry import RetryingRemote
 
 log = logging.getLogger(__name__)
 
 _FLUSH_SECONDS = 1.0
+_IDLE_SECONDS = 10.0
 # A call to a remote gives up a little before the reader who waits for it, and says why.
 _CALL_SHARE = 0.9
 
@@ -81,6 +83,7 @@ async def open_remote_parts(
     try:
         async with trio.open_nursery() as nursery:
             await nursery.start(fetcher.run)
+            nursery.start_soon(_forget_when_idle, fetcher, tables)
             yield RemoteParts(catalog, fetcher)
             nursery.cancel_scope.cancel()
     finally:
@@ -135,11 +138,26 @@ async def open_served_reading(
         nursery.cancel_scope.cancel()
 
 
+async def _forget_when_idle(fetcher: Fetcher, tables: PackTables) -> None:
+    """Tables serve whoever fetches: the one of a pack of small files takes megabytes."""
+    while True:
+        before = fetcher.fetched_bytes
+        await trio.sleep(_IDLE_SECONDS)
+        if fetcher.is_idle and fetcher.fetched_bytes == before:
+            tables.forget()
+
+
 async def _flush_for_ever(local: LocalStore) -> None:
+    memory = ResidentMemory()
+
+    def flush() -> None:
+        local.cache.flush()
+        memory.give_back()
+
     while True:
         await trio.sleep(_FLUSH_SECONDS)
         try:
-            await trio.to_thread.run_sync(local.cache.flush, limiter=TABLE_WRITES)
+            await trio.to_thread.run_sync(flush, limiter=TABLE_WRITES)
         except Exception:
             # What is not flushed is fetched again; no reader has to suffer for it.
             log.exception("the tables of the cache cannot be brought up to date")

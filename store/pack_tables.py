@@ -26,3 +26,7 @@ class PackTables:
             if table is not None:
                 self._recent.put(pack, table, len(table.raw))
         return table
+
+    def forget(self) -> None:
+        """Let go of all tables; the next one asked for is loaded again."""
+        self._recent.clear()
