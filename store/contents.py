@@ -20,6 +20,12 @@ _CONTENTS = 1024
 _STREAMS_PER_CONTENT = 8
 _FIRST_WINDOW_BYTES = 1 << 20
 _LAST_WINDOW_BYTES = 64 << 20
+# Whoever reads in long pieces is at least so many of them behind.
+_READS_AHEAD = 4
+_LONG_READ_BYTES = 1 << 20
+# A wide window goes on in steps of about one range: where many ranges begin at once they also end
+# at once, and the link is idle until the next ones have begun.
+_STEP_BYTES = 6 << 20
 # The kernel asks for read-ahead in pieces that may arrive out of order; this much is still "in
 # order".
 _SLACK_BYTES = 2 << 20
@@ -41,16 +47,17 @@ class ReadStream:
         """Whether a read there is still in order."""
         return abs(offset - self.next_offset) <= _SLACK_BYTES
 
-    def plan_ahead(self, end: int, file_size: int) -> tuple[int, int]:
-        """Which bytes (start, end) to fetch ahead after a read in order up to `end`."""
+    def plan_ahead(self, end: int, read_bytes: int, file_size: int) -> tuple[int, int]:
+        """Which bytes (start, end) to fetch ahead after a read in order of so many bytes, up to
+        `end`."""
         if end <= self.next_offset:
             # What was read before, or a piece that comes late, is no progress.
             return end, end
         self.next_offset = end
-        if self.ahead - end > self.window_bytes // 2:
+        if self.ahead - end > self.window_bytes - min(self.window_bytes // 2, _STEP_BYTES):
             return end, end
-        doubled = max(2 * self.window_bytes, _FIRST_WINDOW_BYTES)
-        self.window_bytes = min(doubled, _LAST_WINDOW_BYTES)
+        grown = max(2 * self.window_bytes, _READS_AHEAD * read_bytes, _FIRST_WINDOW_BYTES)
+        self.window_bytes = min(grown, _LAST_WINDOW_BYTES)
         start = max(end, self.ahead)
         self.ahead = min(end + self.window_bytes, file_size)
         return min(start, self.ahead), self.ahead
@@ -74,14 +81,18 @@ class ReadStreams:
         """Which bytes (start, end) to fetch ahead for this read; empty if none. Pure but for what
         is remembered.
 
-        The first read at a place proves nothing; what is behind it in order belongs to it.
+        The first read at a place proves nothing, but a long one from the very beginning: what is
+        behind it in order belongs to it.
         """
         end = min(offset + size, file_size)
         near = [stream for stream in self._streams if stream.is_near(offset)]
         if near:
             stream = min(near, key=lambda stream: abs(offset - stream.next_offset))
             self._streams.remove(stream)
-            planned = stream.plan_ahead(end, file_size)
+            planned = stream.plan_ahead(end, size, file_size)
+        elif offset == 0 and size >= _LONG_READ_BYTES:
+            stream = ReadStream(0)
+            planned = stream.plan_ahead(end, size, file_size)
         else:
             stream, planned = ReadStream(end), (end, end)
         self._streams.append(stream)

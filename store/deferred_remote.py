@@ -1,7 +1,7 @@
 """DeferredRemote: an S3 remote that is made at its first use.
 
-Importing boto3 and making its client take a part of a second, which nobody should pay who reads what
-is cached.
+Importing boto3 and making its client take a part of a second, which nobody should pay who reads
+what is cached.
 """
 
 import threading

@@ -5,7 +5,7 @@ import os
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from store.packs import PackEntry
@@ -15,6 +15,9 @@ Prove = Callable[[bytes | None], bytes]
 
 # A smaller chunk is proven anew at every load for less than remembering it would cost.
 _WORTH_REMEMBERING_BYTES = 256 << 10
+# What had to be waited for lets so many times its bytes be read around it, this much at the most.
+_AROUND_SHARE = 8
+_MOST_AROUND_BYTES = 4 << 20
 # Linux alone has it; elsewhere every read may wait.
 _NOWAIT = getattr(os, "RWF_NOWAIT", 0)
 _SCRATCH_BYTES = 1 << 20
@@ -29,12 +32,14 @@ class NotInMemory(Exception):
 class _OpenFile:
     """A descriptor that closes when nobody uses it any more, so that dropping one that another
     thread is reading from is harmless. `proven` are the entries whose bytes were proven in this
-    very file, whatever may come to lie under its name."""
+    very file, whatever may come to lie under its name; `waited_bytes` counts what was read from it
+    at the pace of a disk."""
 
-    __slots__ = ("descriptor", "proven")
+    __slots__ = ("descriptor", "proven", "waited_bytes")
 
     def __init__(self, path: Path) -> None:
         self.proven: set[PackEntry] = set()
+        self.waited_bytes = 0
         # Not blocking: in a folder that others write a pipe may lie where a pack should, and to
         # open it would wait for ever.
         flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
@@ -83,6 +88,8 @@ class OpenFiles:
         file = self._open(path)
         if file is None:
             return prove(None)
+        if not flags:
+            _read_around(file, entry)
         content = prove(_read(file, entry.offset, entry.stored_length, flags))
         if entry.raw_length >= _WORTH_REMEMBERING_BYTES:
             file.proven.add(entry)
@@ -116,6 +123,30 @@ class OpenFiles:
             while len(self._files) > self._most:
                 self._files.popitem(last=False)
         return file
+
+
+def plan_around(start: int, length: int, waited_bytes: int) -> tuple[int, int] | None:
+    """Which bytes (start, length) of a file to read from the disk around some that are waited for,
+    when so many were waited for in all; None where it is not worth it.
+
+    Whoever reads small files in any order comes back for the neighbours, and a disk gives a large
+    piece in little more time than a small one. A few reads here and there stay what they are.
+    """
+    most = min(_AROUND_SHARE * (waited_bytes - length), _MOST_AROUND_BYTES)
+    # A power of two, so that pieces do not overlap.
+    around = 1 << max(0, most.bit_length() - 1)
+    if around < 2 * length:
+        return None
+    return start - start % around, around
+
+
+def _read_around(file: _OpenFile, entry: PackEntry) -> None:
+    file.waited_bytes += entry.stored_length
+    planned = plan_around(entry.offset, entry.stored_length, file.waited_bytes)
+    if planned is not None:
+        # A hint; where it is not taken, what is waited for is read all the same.
+        with suppress(OSError):
+            os.posix_fadvise(file.descriptor, *planned, os.POSIX_FADV_WILLNEED)
 
 
 def _is_removed(file: _OpenFile) -> bool:

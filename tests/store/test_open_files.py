@@ -3,11 +3,13 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from store.codec import Codec
 from store.errors import ObjectMissing
 from store.ids import ChunkId
-from store.open_files import NotInMemory, OpenFiles
+from store.open_files import NotInMemory, OpenFiles, plan_around
 from store.packs import PackEntry
 
 LARGE = 300 << 10
@@ -134,3 +136,45 @@ def test_a_reader_goes_on_while_its_file_is_dropped(tmp_path: Path) -> None:
         return as_it_is(stored)
 
     assert files.load(first, entry_of(0, 5), prove_late) == b"first"
+
+
+def test_a_few_reads_from_the_disk_bring_nothing_else() -> None:
+    assert plan_around(5_000_000, 100_000, 100_000) is None
+    # Nor does a chunk that is large itself.
+    assert plan_around(0, 4 << 20, 1 << 30) is None
+
+
+@given(
+    start=st.integers(0, 1 << 26),
+    lengths=st.lists(st.integers(1, 4 << 20), min_size=1, max_size=40),
+)
+def test_what_is_read_around_is_bounded_by_what_was_waited_for(
+    start: int, lengths: list[int]
+) -> None:
+    waited_bytes = 0
+    for length in lengths:
+        planned = plan_around(start, length, waited_bytes + length)
+        if planned is not None:
+            low, around = planned
+            assert low <= start < low + around
+            assert around <= min(8 * waited_bytes, 4 << 20)
+            assert low % around == 0
+        waited_bytes += length
+
+
+def test_the_kernel_is_asked_for_what_lies_around_small_reads_from_the_disk(
+    files: OpenFiles, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[int, int, int]] = []
+    monkeypatch.setattr(os, "posix_fadvise", lambda _, *words: asked.append(words))
+    path, length = tmp_path / "pack", 100_000
+    path.write_bytes(bytes(8 << 20))
+    for offset in (3_000_000, 5_000_000, 7_000_000):
+        files.load(path, entry_of(offset, length), as_it_is)
+    half, whole = 1 << 19, 1 << 20
+    assert asked == [
+        (5_000_000 // half * half, half, os.POSIX_FADV_WILLNEED),
+        (7_000_000 // whole * whole, whole, os.POSIX_FADV_WILLNEED),
+    ]
+    files.load_now(path, entry_of(1_000_000, length), as_it_is)
+    assert len(asked) == 2
