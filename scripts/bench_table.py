@@ -116,11 +116,12 @@ ROWS = (
     Row("million-find", "{files:,} files: find", "s", False, budget=Budget(15.0, Bound.ABSOLUTE)),
     Row(
         "million-again",
-        "{files:,} files: find again, in a new mount",
+        "{files:,} files: find again",
         "s",
         False,
         budget=Budget(5.0, Bound.ABSOLUTE),
     ),
+    Row("million-anew", "{files:,} files: find in a new mount", "s", False),
     Row(
         "million-memory",
         "{files:,} files: memory of the mount",

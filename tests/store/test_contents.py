@@ -218,6 +218,24 @@ def test_a_reader_in_order_has_everything_fetched_ahead_once_with_a_growing_wind
         assert max(reader.windows) == 64 * MIB
 
 
+def test_a_long_read_from_the_beginning_is_one_in_order_and_a_short_one_proves_nothing() -> None:
+    long, short, middle = (Reader(400 * MIB) for _ in range(3))
+    long.read(0, MIB)
+    assert long.planned == [(MIB, 5 * MIB)]
+    short.read(0, 128 << 10)
+    middle.read(100 * MIB, MIB)
+    assert not short.planned and not middle.planned
+
+
+def test_a_wide_window_goes_on_in_short_steps() -> None:
+    reader = Reader(400 * MIB)
+    for offset in range(0, 300 * MIB, MIB):
+        reader.read(offset, MIB)
+    lengths = [end - start for start, end in reader.planned if start > 128 * MIB]
+    assert lengths
+    assert max(lengths) <= 8 * MIB
+
+
 @many
 @given(st.integers(1, 30 * MIB), st.randoms(use_true_random=False))
 def test_pieces_out_of_order_within_the_kernel_s_read_ahead_are_still_in_order(
