@@ -1,8 +1,8 @@
 """Resident memory: a process that lasts gives back what it holds of memory and does not need.
 
-Two things pile up without being used: pages of the tables (LMDB maps its file, and each page that
-was looked at once stays in the map, with its neighbours), and what malloc keeps of buffers that
-were freed. Neither is lost by giving it back: the pages stay in the kernel's cache of the file.
+Two things pile up without being used: pages of tables (LMDB and git map their files, and each page
+that was looked at once stays in the map, with its neighbours), and what malloc keeps of buffers
+that were freed. Neither is lost by giving it back: the pages stay in the kernel's cache of the file.
 """
 
 import ctypes
@@ -14,8 +14,9 @@ from pathlib import Path
 _MOST_MAPPED_BYTES = 16 << 20
 _MOST_FREE_BYTES = 16 << 20
 _MADV_DONTNEED = 4
-_TABLE_FILE = "/data.mdb"
-_MAPPING = re.compile(r"([0-9a-f]+)-([0-9a-f]+) r--s ")
+# Those of LMDB, and git's own.
+_TABLE_FILES = ("/data.mdb", ".idx", ".pack")
+_MAPPING = re.compile(r"([0-9a-f]+)-([0-9a-f]+) r--[sp] ")
 _RESIDENT = re.compile(r"^Rss(Anon|File):\s+(\d+) kB$", re.MULTILINE)
 
 
@@ -61,7 +62,7 @@ class ResidentMemory:
         return int(mallinfo().free_bytes)
 
     def _forget_tables(self) -> None:
-        # Shared, only read through and backed by a file: what is touched again is mapped again.
+        # Only read through, and backed by a file: what is touched again is mapped again.
         for start, end in _table_mappings():
             self._libc.madvise(ctypes.c_void_p(start), ctypes.c_size_t(end - start), _MADV_DONTNEED)
 
@@ -75,5 +76,5 @@ def read_resident() -> dict[str, int]:
 def _table_mappings() -> Iterator[tuple[int, int]]:
     for line in Path("/proc/self/maps").read_text(errors="replace").splitlines():
         found = _MAPPING.match(line)
-        if found is not None and line.endswith(_TABLE_FILE):
+        if found is not None and line.endswith(_TABLE_FILES):
             yield int(found[1], 16), int(found[2], 16)
