@@ -2,7 +2,7 @@
 
 Two things pile up without being used: pages of tables (LMDB and git map their files, and each page
 that was looked at once stays in the map, with its neighbours), and what malloc keeps of buffers
-that were freed. Neither is lost by giving it back: the pages stay in the kernel's cache of the file.
+that were freed. Neither is lost by giving it back: the pages stay in the kernel's cache of files.
 """
 
 import ctypes
