@@ -39,7 +39,9 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-_RECENT_BYTES = 64 << 20
+_RECENT_BYTES = 48 << 20
+# What it takes to remember a chunk, beside its bytes.
+_MEMORY_OF_ONE_BYTES = 300
 # Up to here a load from the page cache with its hash costs less than handing it to a thread.
 _INLINE_BYTES = 256 << 10
 
@@ -144,7 +146,7 @@ class ChunkSource:
             content = await self._bring(located)
         except StoreError as error:
             content = await self._bring_from_elsewhere(chunk, located, error)
-        self._recent.put(chunk, content, len(content))
+        self._remember(chunk, content)
         return content
 
     async def read_range(self, chunk: ChunkId, chunk_length: int, start: int, length: int) -> bytes:
@@ -176,10 +178,13 @@ class ChunkSource:
             found = self._load_whole_now(located)
             if found is not None and length < chunk_length:
                 # The rest of it is most often asked for next.
-                self._recent.put(chunk, found, len(found))
+                self._remember(chunk, found)
         if found is None or len(found) != chunk_length:
             return None
         return found[start : start + length]
+
+    def _remember(self, chunk: ChunkId, content: bytes) -> None:
+        self._recent.put(chunk, content, len(content) + _MEMORY_OF_ONE_BYTES)
 
     def _may_have(self, located: Located) -> bool:
         """Whether the local file has the chunk, as far as the tables know."""
