@@ -33,8 +33,11 @@ from vfs.shown import Root
 
 log = logging.getLogger(__name__)
 
-_M_ARENA_MAX = -8
+# Of mallopt(3).
+_M_ARENA_MAX, _M_MMAP_THRESHOLD, _M_TRIM_THRESHOLD = -8, -3, -1
 _MOST_ARENAS = 2
+_LEAST_MAPPED_BYTES = 16 << 20
+_MOST_KEPT_BYTES = 96 << 20
 _TICK_SECONDS = 1.0
 # Beyond the grace that they give to reads, children get this long to end.
 _END_SECONDS = 1.0
@@ -46,7 +49,7 @@ def serve_mount(request: MountRequest, ready: Ready) -> None:
     """Mount, call `ready` when the mount answers, and serve until it is taken down or this process
     is told to end. Raises StoreError where the mount cannot be made."""
     _raise_file_limit()
-    _share_arenas()
+    _set_up_malloc()
     # What is there now is shared with the children for as long as nobody writes to it.
     gc.freeze()
     control = control_path(request.records.folder, mount_id(request.mountpoint))
@@ -271,9 +274,14 @@ def _raise_file_limit() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
-def _share_arenas() -> None:
+def _set_up_malloc() -> None:
     """Have glibc's allocator keep few arenas: with one for each thread, buffers of some megabytes
-    that were freed stay with the process, a hundred megabytes of them in all."""
+    that were freed stay with the process, a hundred megabytes of them in all. And have it keep such
+    buffers from one range to the next, which would else be cleared by the kernel each time;
+    `store.resident_memory` gives them back when they are not needed."""
     with suppress(AttributeError, OSError):
-        # mallopt(3); a C library without it needs none.
-        ctypes.CDLL(None).mallopt(_M_ARENA_MAX, _MOST_ARENAS)
+        # A C library without it needs none.
+        mallopt = ctypes.CDLL(None).mallopt
+        mallopt(_M_ARENA_MAX, _MOST_ARENAS)
+        mallopt(_M_MMAP_THRESHOLD, _LEAST_MAPPED_BYTES)
+        mallopt(_M_TRIM_THRESHOLD, _MOST_KEPT_BYTES)
