@@ -19,6 +19,7 @@ _FOLDER_FILES = 1_000
 _SAMPLE = 1_000
 _READERS = 8
 _TIMEOUT_SECONDS = 1200
+_REST_SECONDS = 3
 
 
 def measure_million(session: Session, home: Path) -> None:
@@ -73,6 +74,8 @@ def _measure_first_mount(session: Session, mounted: Mounted) -> None:
         measurement.value = report.files / report.seconds
         measurement.seconds = report.seconds
         measurement.add("readers", report.finished)
+    # What was needed for the reads alone is given back by then.
+    time.sleep(_REST_SECONDS)
     memory = get_memory_bytes(mounted.pids["mount"])
     session.note_value("million-memory", OURS, memory / 1e6)
 

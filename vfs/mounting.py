@@ -37,7 +37,7 @@ log = logging.getLogger(__name__)
 _M_ARENA_MAX, _M_MMAP_THRESHOLD, _M_TRIM_THRESHOLD = -8, -3, -1
 _MOST_ARENAS = 2
 _LEAST_MAPPED_BYTES = 16 << 20
-_MOST_KEPT_BYTES = 96 << 20
+_MOST_KEPT_BYTES = 48 << 20
 _TICK_SECONDS = 1.0
 # Beyond the grace that they give to reads, children get this long to end.
 _END_SECONDS = 1.0
