@@ -186,8 +186,7 @@ def _open_warmer(local: LocalStore, reading: Reading, root: Root | None) -> Warm
     catalog = remote.catalog
 
     async def learn() -> None:
-        # One who comes while another asks the same waits for it; and asks again, since what makes
-        # a commit known comes before all that it needs.
+        # Also where the commit is known: what makes it known comes before all that it needs.
         if root is None:
             await catalog.fetch_all_indexes()
         else:
