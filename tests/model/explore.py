@@ -7,15 +7,17 @@ goes breadth first, so that the trace it shows has the fewest steps.
 Every interleaving is there. States are one only where nothing can ever tell them apart: collectors
 of one name are known by what they remember; what is forgotten where it is of no more use has no
 age or value; the lease of a writer that crashed goes where no rule can heed it.
+
+Buckets and memories recur in many states, so each has a number, a state is a tuple of numbers, and
+what an actor does in a bucket is worked out once.
 """
 
 from collections import deque
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from dataclasses import dataclass, field
+from typing import Any, Generic, Protocol, TypeVar
 
 from tests.model.bucket import EVERYTHING, Bucket, Rules, Watch
-from tests.model.removers import Collecting, Collector
 from tests.model.writers import Step, Writer
 
 
@@ -45,13 +47,6 @@ class Actor(Protocol):
         ...
 
 
-class State(NamedTuple):
-    """The bucket, and what each actor remembers; None for one that has ended or crashed."""
-
-    bucket: Bucket
-    locals: tuple[Any, ...]
-
-
 @dataclass(frozen=True, slots=True)
 class Model:
     """Who is there, in which bucket, by which rules."""
@@ -60,39 +55,16 @@ class Model:
     bucket: Bucket
     actors: tuple[Actor, ...]
 
-    def first(self) -> State:
-        """Nobody has done anything yet."""
-        return State(self.bucket, tuple(actor.start() for actor in self.actors))
-
-    def following(self, state: State) -> Iterator[tuple[str, State]]:
-        """Every next state, and what was done."""
-        bucket, memories = state
-        for number, actor in enumerate(self.actors):
-            local = memories[number]
-            if local is None:
-                continue
-            for label, after, then in actor.steps(bucket, local):
-                yield label, State(after, self._with(memories, number, then))
-            left = actor.crash(local)
-            after = bucket
-            if left is None and isinstance(actor, Writer) and not self.rules.dead_leases_count:
-                after = bucket.without_lease(actor.name)
-            yield f"{actor.name}: crashes", State(after, self._with(memories, number, left))
-        later = tuple(
-            None if local is None else actor.tick(local)
-            for actor, local in zip(self.actors, memories, strict=True)
-        )
-        yield "a tick goes by", State(bucket.older(self.rules), later)
-
-    def _with(self, memories: tuple[Any, ...], number: int, local: Any) -> tuple[Any, ...]:
-        """`memories` with one changed; those of collectors, which are alike, in order."""
-        changed = (*memories[:number], local, *memories[number + 1 :])
-        mine = self.actors[number]
-        if not isinstance(mine, Collector):
-            return changed
-        alike = [n for n, actor in enumerate(self.actors) if actor == mine]
-        ordered = iter(sorted((changed[n] for n in alike), key=_collector_key))
-        return tuple(next(ordered) if n in alike else x for n, x in enumerate(changed))
+    def moves(self, actor: Actor, bucket: Bucket, local: Any) -> Iterator[Step]:
+        """What an actor may do next, or have happen to it."""
+        if local is None:
+            return
+        yield from actor.steps(bucket, local)
+        left = actor.crash(local)
+        after = bucket
+        if left is None and isinstance(actor, Writer) and not self.rules.dead_leases_count:
+            after = bucket.without_lease(actor.name)
+        yield Step(f"{actor.name}: crashes", after, left)
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,36 +83,143 @@ class Finding:
         return "\n".join([*steps, f"    => {self.wrong}", f"    ({self.states} states seen)"])
 
 
+State = tuple[int, ...]
+"""The number of the bucket, then that of what each actor remembers."""
+
+
 def explore(model: Model, watches: Sequence[Watch] = EVERYTHING) -> Finding:
     """Look at all states of `model`, until a watch finds one wrong."""
-    first = model.first()
-    came_from: dict[State, tuple[State, str] | None] = {first: None}
+    space = _Space(model, tuple(watches))
+    first = space.first()
+    came_from: dict[State, State | None] = {first: None}
     ahead = deque([first])
     while ahead:
         state = ahead.popleft()
-        for label, after in model.following(state):
-            if after in came_from:
-                continue
-            came_from[after] = (state, label)
-            if after.bucket is not state.bucket:
-                for watch in watches:
-                    wrong = watch(model.rules, state.bucket, after.bucket)
-                    if wrong is not None:
-                        return Finding(len(came_from), wrong, _trace(came_from, after))
-            ahead.append(after)
+        for after in space.following(state):
+            if after not in came_from:
+                came_from[after] = state
+                ahead.append(after)
+                wrong = space.wrong_step(state[0], after[0])
+                if wrong is not None:
+                    return Finding(len(came_from), wrong, _trace(space, came_from, after))
     return Finding(len(came_from))
 
 
-def _trace(came_from: dict[State, tuple[State, str] | None], state: State) -> tuple[str, ...]:
+def _trace(
+    space: "_Space", came_from: dict[State, State | None], state: State | None
+) -> tuple[str, ...]:
     labels = []
-    while (before := came_from[state]) is not None:
-        state, label = before
-        labels.append(label)
+    while state is not None and (before := came_from[state]) is not None:
+        labels.append(space.label(before, state))
+        state = before
     return tuple(reversed(labels))
 
 
-def _collector_key(local: Collecting | None) -> tuple[Any, ...]:
-    if local is None:
-        return ()
-    outdated = [sorted(index) for index in local.outdated]
-    return (*local._replace(outdated=()), outdated)
+T = TypeVar("T")
+
+
+@dataclass(slots=True, eq=False)
+class _Numbers(Generic[T]):
+    """Things in the order in which they were first met."""
+
+    things: list[T] = field(default_factory=list)
+    numbers: dict[T, int] = field(default_factory=dict)
+
+    def number(self, thing: T) -> int:
+        found = self.numbers.get(thing)
+        if found is None:
+            found = self.numbers[thing] = len(self.things)
+            self.things.append(thing)
+        return found
+
+
+class _Space:
+    """The states of a model by number, each thing that can happen worked out once."""
+
+    def __init__(self, model: Model, watches: tuple[Watch, ...]) -> None:
+        self.model = model
+        self.watches = watches
+        self.buckets: _Numbers[Bucket] = _Numbers()
+        # Actors that are alike in all share their numbers, and stand next to each other.
+        alike: dict[Actor, _Numbers[Any]] = {}
+        self.memories = [alike.setdefault(actor, _Numbers()) for actor in model.actors]
+        self.twins = [n for n, m in enumerate(self.memories) if self.memories.count(m) > 1]
+        self._moves: list[dict[tuple[int, int], list[tuple[int, int]]]] = [
+            {} for _ in model.actors
+        ]
+        self._older: dict[int, int] = {}
+        self._ticks: list[dict[int, int]] = [{} for _ in model.actors]
+        self._wrong: dict[tuple[int, int], str | None] = {}
+
+    def first(self) -> State:
+        """Nobody has done anything yet."""
+        starts = zip(self.memories, self.model.actors, strict=True)
+        locals_ = [numbers.number(actor.start()) for numbers, actor in starts]
+        return (self.buckets.number(self.model.bucket), *locals_)
+
+    def following(self, state: State) -> Iterator[State]:
+        """Every next state."""
+        bucket = state[0]
+        for number, moves in enumerate(self._moves):
+            local = state[number + 1]
+            found = moves.get((bucket, local))
+            if found is None:
+                found = moves[bucket, local] = self._work_out(number, bucket, local)
+            for after, then in found:
+                changed = (after, *state[1 : number + 1], then, *state[number + 2 :])
+                yield self._in_order(changed) if number in self.twins else changed
+        yield self._later(state)
+
+    def _work_out(self, number: int, bucket: int, local: int) -> list[tuple[int, int]]:
+        memories = self.memories[number]
+        steps = self._steps(number, bucket, local)
+        return [(self.buckets.number(s.bucket), memories.number(s.local)) for s in steps]
+
+    def _steps(self, number: int, bucket: int, local: int) -> Iterator[Step]:
+        actor, memory = self.model.actors[number], self.memories[number].things[local]
+        return self.model.moves(actor, self.buckets.things[bucket], memory)
+
+    def _in_order(self, state: State) -> State:
+        """Twins by what they remember, since nothing else tells them apart."""
+        ordered = iter(sorted(state[n + 1] for n in self.twins))
+        return (
+            state[0],
+            *(next(ordered) if n in self.twins else x for n, x in enumerate(state[1:])),
+        )
+
+    def _later(self, state: State) -> State:
+        bucket = self._older.get(state[0])
+        if bucket is None:
+            older = self.buckets.things[state[0]].older(self.model.rules)
+            bucket = self._older[state[0]] = self.buckets.number(older)
+        locals_ = []
+        for number, local in enumerate(state[1:]):
+            then = self._ticks[number].get(local)
+            if then is None:
+                memory = self.memories[number].things[local]
+                ticked = None if memory is None else self.model.actors[number].tick(memory)
+                then = self._ticks[number][local] = self.memories[number].number(ticked)
+            locals_.append(then)
+        after = (bucket, *locals_)
+        return self._in_order(after) if self.twins else after
+
+    def wrong_step(self, before: int, after: int) -> str | None:
+        """What the first watch says that finds fault with a step between two buckets."""
+        if before == after:
+            return None
+        if (before, after) not in self._wrong:
+            buckets = self.buckets.things[before], self.buckets.things[after]
+            said = (watch(self.model.rules, *buckets) for watch in self.watches)
+            self._wrong[before, after] = next((s for s in said if s is not None), None)
+        return self._wrong[before, after]
+
+    def label(self, before: State, after: State) -> str:
+        """What leads from a state to the next, in words."""
+        for number in range(len(self.memories)):
+            for step in self._steps(number, before[0], before[number + 1]):
+                then = self.memories[number].number(step.local)
+                changed = (*before[1 : number + 1], then, *before[number + 2 :])
+                reached = (self.buckets.number(step.bucket), *changed)
+                if after in (reached, self._in_order(reached)):
+                    return step.label
+        return "a tick goes by"
