@@ -10,7 +10,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
-
 # Of what is as old as anything can be.
 _NO_AGE = 99
 
@@ -37,6 +36,8 @@ class Rules:
     index_after_pack: bool = False
     # A writer goes on after its lease has run out.
     outlived_leases: bool = False
+    # What is condemned is deleted after the grace without a new look at the manifests.
+    marks_once: bool = False
     # A pack is deleted although a manifest that could still be brought back needs it.
     forgotten_at_once: bool = False
     # A manifest may arrive any time after the look that allowed it.

@@ -75,10 +75,12 @@ class Finding:
     states: int
     wrong: str | None = None
     trace: tuple[str, ...] = ()
+    complete: bool = True
 
     def __str__(self) -> str:
         if self.wrong is None:
-            return f"{self.states} states, all as they should be"
+            end = "" if self.complete else ", and more that were not looked at"
+            return f"{self.states} states, all as they should be{end}"
         steps = [f"{number:3} {label}" for number, label in enumerate(self.trace, 1)]
         return "\n".join([*steps, f"    => {self.wrong}", f"    ({self.states} states seen)"])
 
@@ -87,13 +89,18 @@ State = tuple[int, ...]
 """The number of the bucket, then that of what each actor remembers."""
 
 
-def explore(model: Model, watches: Sequence[Watch] = EVERYTHING) -> Finding:
-    """Look at all states of `model`, until a watch finds one wrong."""
+def explore(
+    model: Model, watches: Sequence[Watch] = EVERYTHING, most_states: int | None = None
+) -> Finding:
+    """Look at all states of `model`, or at the nearest `most_states`, until a watch finds one
+    wrong."""
     space = _Space(model, tuple(watches))
     first = space.first()
     came_from: dict[State, State | None] = {first: None}
     ahead = deque([first])
     while ahead:
+        if most_states is not None and len(came_from) >= most_states:
+            return Finding(len(came_from), complete=False)
         state = ahead.popleft()
         for after in space.following(state):
             if after not in came_from:
@@ -144,9 +151,7 @@ class _Space:
         alike: dict[Actor, _Numbers[Any]] = {}
         self.memories = [alike.setdefault(actor, _Numbers()) for actor in model.actors]
         self.twins = [n for n, m in enumerate(self.memories) if self.memories.count(m) > 1]
-        self._moves: list[dict[tuple[int, int], list[tuple[int, int]]]] = [
-            {} for _ in model.actors
-        ]
+        self._moves: list[dict[tuple[int, int], list[tuple[int, int]]]] = [{} for _ in model.actors]
         self._older: dict[int, int] = {}
         self._ticks: list[dict[int, int]] = [{} for _ in model.actors]
         self._wrong: dict[tuple[int, int], str | None] = {}

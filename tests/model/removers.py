@@ -111,7 +111,7 @@ class Collector:
     def _manifests(self, bucket: Bucket, local: Collecting) -> "Call":
         named = {name for manifest in bucket.manifests for name in manifest.packs()}
         condemned = tuple(name for name in local.condemned if name not in named)
-        dead = tuple(name for name in local.dead if name not in named)
+        dead = tuple(x for x in local.dead if self.rules.marks_once or x not in named)
         label = f"LIST manifests: condemns {_words(condemned)}, deletes {_words(dead)}"
         local = local._replace(condemned=condemned, dead=dead)
         look = self.trash and dead and not self.rules.forgotten_at_once

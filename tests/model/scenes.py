@@ -4,7 +4,9 @@ In the beginning there is pack P of chunk a, or with it Q of chunk b in the same
 enough for a collector; and commit zero that needs them, or nobody needs them any more.
 """
 
-from tests.model.bucket import Bucket, Manifest, Pack, Rules
+from dataclasses import dataclass
+
+from tests.model.bucket import EVERYTHING, SAFETY, Bucket, Manifest, Pack, Rules, Watch
 from tests.model.explore import Actor, Model
 from tests.model.removers import Collector, Forget
 from tests.model.writers import Writer
@@ -55,9 +57,7 @@ def scene(
         actors.append(Forget("forget", rules, zero.commit, trash=undo))
     if repack:
         rewritten = frozenset({packs[0].name})
-        actors.append(
-            Writer("repack", rules, zero.commit, source="manifests", rewritten=rewritten)
-        )
+        actors.append(Writer("repack", rules, zero.commit, source="manifests", rewritten=rewritten))
     if undo:
         actors.append(Writer("undo", rules, zero.commit, source="trash"))
     return Model(rules, bucket, tuple(actors))
@@ -65,3 +65,82 @@ def scene(
 
 def _by_contents(packs: tuple[Pack, ...]) -> tuple[Pack, ...]:
     return tuple(Pack(f"#{pack.chunks}", pack.chunks) for pack in packs)
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """A model, and what is looked for in it. Two collectors that do not take turns can lead a
+    reader astray, so where there are two that is not looked for. The quick ones take some seconds
+    at most."""
+
+    model: Model
+    watches: tuple[Watch, ...]
+    quick: bool = True
+
+
+def full(rules: Rules) -> Model:
+    """All actors at once."""
+    return scene(rules, pushes=("a", "ab"), collectors=2, forget=True, repack=True, needed=(P,))
+
+
+_PLAIN = Rules()
+# A push or repack that has to heal anything ends with an error instead.
+_NO_HEALS = Rules(heals=0)
+_OLD_TOMB = (("P", _PLAIN.grace),)
+
+SCENES = {
+    "push, gc": Scene(scene(_PLAIN, pushes=("a",), collectors=1), EVERYTHING),
+    "push, gc, leases that outlive the grace": Scene(
+        scene(Rules(lease_life=3), pushes=("a",), collectors=1), EVERYTHING
+    ),
+    "push, gc, two packs": Scene(
+        scene(_PLAIN, pushes=("ab",), collectors=1, packs=(P, Q)), EVERYTHING
+    ),
+    "push, forget, gc": Scene(
+        scene(_PLAIN, pushes=("a",), collectors=1, forget=True, needed=(P,)), EVERYTHING
+    ),
+    "push, repack, gc": Scene(
+        scene(_PLAIN, pushes=("a",), collectors=1, repack=True, needed=(P,)), EVERYTHING
+    ),
+    "push, forget, repack": Scene(
+        scene(_PLAIN, pushes=("a",), forget=True, repack=True, needed=(P,)), EVERYTHING
+    ),
+    "forget, repack, gc": Scene(
+        scene(_PLAIN, collectors=1, forget=True, repack=True, needed=(P,)), EVERYTHING
+    ),
+    "forget, repack, gc, two packs": Scene(
+        scene(_PLAIN, collectors=1, forget=True, repack=True, packs=(P, Q), needed=(P, Q)),
+        EVERYTHING,
+    ),
+    "forget, undo, gc": Scene(
+        scene(_PLAIN, collectors=1, forget=True, undo=True, needed=(P,)), EVERYTHING
+    ),
+    "forget, undo, gc, an old tomb": Scene(
+        scene(_PLAIN, collectors=1, forget=True, undo=True, needed=(P,), tombs=_OLD_TOMB),
+        EVERYTHING,
+    ),
+    "repack, two gc": Scene(scene(_PLAIN, collectors=2, repack=True, needed=(P,)), SAFETY),
+    "push, two gc, no heals": Scene(scene(_NO_HEALS, pushes=("a",), collectors=2), SAFETY),
+    "two pushes": Scene(scene(_PLAIN, pushes=("a", "a")), EVERYTHING),
+    "two pushes, gc, no heals": Scene(
+        scene(_NO_HEALS, pushes=("a", "a"), collectors=1), EVERYTHING, quick=False
+    ),
+    "two pushes, gc": Scene(
+        scene(_PLAIN, pushes=("a", "a"), collectors=1), EVERYTHING, quick=False
+    ),
+    "push, two gc": Scene(scene(_PLAIN, pushes=("a",), collectors=2), SAFETY, quick=False),
+    "push, forget, two gc, no heals": Scene(
+        scene(_NO_HEALS, pushes=("a",), collectors=2, forget=True, needed=(P,)),
+        SAFETY,
+        quick=False,
+    ),
+    "push, forget, repack, gc, no heals": Scene(
+        scene(_NO_HEALS, pushes=("a",), collectors=1, forget=True, repack=True, needed=(P,)),
+        EVERYTHING,
+        quick=False,
+    ),
+    "push, two gc that take turns, no heals": Scene(
+        scene(Rules(heals=0, turns=True), pushes=("a",), collectors=2), EVERYTHING, quick=False
+    ),
+    "all of them": Scene(full(_NO_HEALS), SAFETY, quick=False),
+}

@@ -7,6 +7,7 @@ and undo. They share all that makes a manifest safe, and differ in where its chu
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import product
 from typing import Any, NamedTuple
 
 from tests.model.bucket import Bucket, Manifest, Pack, Rules
@@ -62,16 +63,20 @@ class Writer:
         return local._replace(check_age=min(local.check_age + 1, self.rules.check_life + 1))
 
     def steps(self, bucket: Bucket, local: Writing) -> Iterator[Step]:
-        """Its next call; there is one at a time."""
+        """Its next call; there is one at a time, with several outcomes where it has a choice."""
         held = local.at == "lease" or any(owner == self.name for owner, _ in bucket.leases)
         under_way = local.at == "manifest" and self.rules.late_manifests
         if not (held or under_way or self.rules.outlived_leases):
             yield Step(f"{self.name}: its lease ran out, gives up", bucket, None)
             return
-        label, after, then = _CALLS[local.at](self, bucket, local)
-        if then is not None and then.at == "unlease":
-            then = Writing("unlease")
-        yield Step(f"{self.name}: {label}", after, then)
+        calls = self._packs(bucket, local) if local.at == "packs" else self._only(bucket, local)
+        for label, after, then in calls:
+            if then is not None and then.at == "unlease":
+                then = Writing("unlease")
+            yield Step(f"{self.name}: {label}", after, then)
+
+    def _only(self, bucket: Bucket, local: Writing) -> "Iterator[Call]":
+        yield _CALLS[local.at](self, bucket, local)
 
     def _lease(self, bucket: Bucket, local: Writing) -> "Call":
         after = bucket.with_lease(self.name)
@@ -95,19 +100,24 @@ class Writer:
         label = f"LIST tombs: {_words(tombs)}"
         return label, bucket, local._replace(at="packs", tombs=tombs)
 
-    def _packs(self, bucket: Bucket, local: Writing) -> "Call":
-        """Which chunks are there, in packs that are indexed, sound and not condemned."""
+    def _packs(self, bucket: Bucket, local: Writing) -> "Iterator[Call]":
+        """Each chunk may be had from any pack that is there, indexed and not condemned."""
         indexed = {pack for index in bucket.indexes for pack in index}
         taken = self.rewritten | (frozenset() if self.rules.lifted_tombs else local.tombs)
-        fit = sorted(p for p, _ in bucket.packs if p in indexed and p.name not in taken)
+        fit = [p for p, _ in bucket.packs if p in indexed and p.name not in taken]
         wanted = self.chunks
         if local.old is not None:
             wanted = "".join(sorted(chunk for chunk, _ in local.old.places))
-        found = {c: next((p.name for p in fit if c in p.chunks), None) for c in wanted}
-        places = frozenset((c, pack) for c, pack in found.items() if pack is not None)
-        lacking = "".join(c for c, pack in found.items() if pack is None)
+        choices = [sorted((c, p.name) for p in fit if c in p.chunks) for c in wanted]
+        lacking = "".join(c for c, there in zip(wanted, choices, strict=True) if not there)
+        for chosen in product(*filter(None, choices)):
+            yield self._use(bucket, local, frozenset(chosen), lacking)
+
+    def _use(
+        self, bucket: Bucket, local: Writing, places: frozenset[tuple[str, str]], lacking: str
+    ) -> "Call":
+        """Where nothing is lacking, to look again is due all the same."""
         lift = not local.tombs.isdisjoint(pack for _, pack in places)
-        # To look again is due also where nothing was uploaded.
         then = "lift" if lift else "pack" if lacking else "tombs again"
         then = "manifest" if then == "tombs again" and self._looks_once() else then
         label = f"LIST packs: uses {_words(pack for _, pack in places)}; lacks {lacking or '-'}"
@@ -214,7 +224,6 @@ _CALLS = {
     "lease": Writer._lease,
     "source": Writer._source,
     "tombs": Writer._tombs,
-    "packs": Writer._packs,
     "lift": Writer._lift,
     "pack": Writer._pack,
     "index": Writer._index,
