@@ -85,6 +85,8 @@ class Finding:
         return "\n".join([*steps, f"    => {self.wrong}", f"    ({self.states} states seen)"])
 
 
+_TICK = "a tick goes by"
+
 State = tuple[int, ...]
 """The number of the bucket, then that of what each actor remembers."""
 
@@ -106,9 +108,9 @@ def explore(
             if after not in came_from:
                 came_from[after] = state
                 ahead.append(after)
-                wrong = space.wrong_step(state[0], after[0])
-                if wrong is not None:
-                    return Finding(len(came_from), wrong, _trace(space, came_from, after))
+        if space.fault is not None:
+            last, wrong = space.fault
+            return Finding(len(came_from), wrong, (*_trace(space, came_from, state), last))
     return Finding(len(came_from))
 
 
@@ -154,7 +156,8 @@ class _Space:
         self._moves: list[dict[tuple[int, int], list[tuple[int, int]]]] = [{} for _ in model.actors]
         self._older: dict[int, int] = {}
         self._ticks: list[dict[int, int]] = [{} for _ in model.actors]
-        self._wrong: dict[tuple[int, int], str | None] = {}
+        # A step that is wrong, and what is wrong with it; it was the last that was worked out.
+        self.fault: tuple[str, str] | None = None
 
     def first(self) -> State:
         """Nobody has done anything yet."""
@@ -162,23 +165,37 @@ class _Space:
         locals_ = [numbers.number(actor.start()) for numbers, actor in starts]
         return (self.buckets.number(self.model.bucket), *locals_)
 
-    def following(self, state: State) -> Iterator[State]:
+    def following(self, state: State) -> list[State]:
         """Every next state."""
         bucket = state[0]
+        found = []
         for number, moves in enumerate(self._moves):
             local = state[number + 1]
-            found = moves.get((bucket, local))
-            if found is None:
-                found = moves[bucket, local] = self._work_out(number, bucket, local)
-            for after, then in found:
-                changed = (after, *state[1 : number + 1], then, *state[number + 2 :])
-                yield self._in_order(changed) if number in self.twins else changed
-        yield self._later(state)
+            ends = moves.get((bucket, local))
+            if ends is None:
+                ends = moves[bucket, local] = self._work_out(number, bucket, local)
+            head, tail = state[1 : number + 1], state[number + 2 :]
+            if number in self.twins:
+                found += [self._in_order((b, *head, then, *tail)) for b, then in ends]
+            else:
+                found += [(b, *head, then, *tail) for b, then in ends]
+        found.append(self._later(state))
+        return found
 
     def _work_out(self, number: int, bucket: int, local: int) -> list[tuple[int, int]]:
-        memories = self.memories[number]
-        steps = self._steps(number, bucket, local)
-        return [(self.buckets.number(s.bucket), memories.number(s.local)) for s in steps]
+        ends = []
+        for step in self._steps(number, bucket, local):
+            self._watch(step.label, self.buckets.things[bucket], step.bucket)
+            then = self.memories[number].number(step.local)
+            ends.append((self.buckets.number(step.bucket), then))
+        return ends
+
+    def _watch(self, label: str, before: Bucket, after: Bucket) -> None:
+        """Keep what the first watch says that finds fault with this step."""
+        if after is not before and self.fault is None:
+            said = (watch(self.model.rules, before, after) for watch in self.watches)
+            wrong = next((s for s in said if s is not None), None)
+            self.fault = None if wrong is None else (label, wrong)
 
     def _steps(self, number: int, bucket: int, local: int) -> Iterator[Step]:
         actor, memory = self.model.actors[number], self.memories[number].things[local]
@@ -195,7 +212,9 @@ class _Space:
     def _later(self, state: State) -> State:
         bucket = self._older.get(state[0])
         if bucket is None:
-            older = self.buckets.things[state[0]].older(self.model.rules)
+            before = self.buckets.things[state[0]]
+            older = before.older(self.model.rules)
+            self._watch(_TICK, before, older)
             bucket = self._older[state[0]] = self.buckets.number(older)
         locals_ = []
         for number, local in enumerate(state[1:]):
@@ -208,16 +227,6 @@ class _Space:
         after = (bucket, *locals_)
         return self._in_order(after) if self.twins else after
 
-    def wrong_step(self, before: int, after: int) -> str | None:
-        """What the first watch says that finds fault with a step between two buckets."""
-        if before == after:
-            return None
-        if (before, after) not in self._wrong:
-            buckets = self.buckets.things[before], self.buckets.things[after]
-            said = (watch(self.model.rules, *buckets) for watch in self.watches)
-            self._wrong[before, after] = next((s for s in said if s is not None), None)
-        return self._wrong[before, after]
-
     def label(self, before: State, after: State) -> str:
         """What leads from a state to the next, in words."""
         for number in range(len(self.memories)):
@@ -227,4 +236,4 @@ class _Space:
                 reached = (self.buckets.number(step.bucket), *changed)
                 if after in (reached, self._in_order(reached)):
                     return step.label
-        return "a tick goes by"
+        return _TICK
