@@ -28,6 +28,8 @@ class Rules:
     heals: int = 1
     # No mistake, but more than data needs: collectors take a lease, and one at most goes on.
     turns: bool = False
+    # Collectors delete the tombs of packs that are gone, after another grace.
+    clears_tombs: bool = False
     # A pack is named by the hash of its chunks, so that a name can come back.
     names_from_contents: bool = False
     # A push uses a condemned pack and deletes its tomb.
@@ -60,7 +62,8 @@ class Rules:
     @property
     def oldest(self) -> int:
         """The age from which on tombs, leases and forgotten manifests are all the same."""
-        return max(self.grace, self.lease_life + 1, self.check_life + 1)
+        graces = 2 if self.clears_tombs else 1
+        return max(graces * self.grace, self.lease_life + 1, self.check_life + 1)
 
 
 class Pack(NamedTuple):
@@ -191,7 +194,7 @@ def find_undone(rules: Rules, before: Bucket, after: Bucket) -> str | None:
 def find_way_back(rules: Rules, before: Bucket, after: Bucket) -> str | None:
     """Life that went backwards: a tomb lifted, or a pack used anew that was condemned before the
     last look that a writer may rely on."""
-    lifted = before.tomb_names() - after.tomb_names()
+    lifted = (before.tomb_names() - after.tomb_names()) & after.pack_names()
     if lifted:
         return f"the tomb of pack {min(lifted)} was lifted"
     new = after.manifests - before.manifests

@@ -24,6 +24,8 @@ class Collecting(NamedTuple):
     # Index objects that lead to dead packs.
     outdated: tuple[frozenset[Pack], ...] = ()
     replaced: bool = False
+    # Tombs past their second grace.
+    cleared: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +88,9 @@ class Collector:
         """What is condemned long enough is dead, if nothing that follows speaks against it."""
         dead = _sorted(name for name, age in bucket.tombs if age >= self.rules.grace)
         local = local._replace(at="packs", dead=dead, condemned=_sorted(bucket.tomb_names()))
+        if self.rules.clears_tombs:
+            old = _sorted(name for name, age in bucket.tombs if age >= 2 * self.rules.grace)
+            local = local._replace(cleared=old)
         return f"LIST tombs: old enough {_words(dead)}", bucket, local
 
     def _packs(self, bucket: Bucket, local: Collecting) -> "Call":
@@ -95,9 +100,20 @@ class Collector:
         condemned = _sorted(old.difference(local.condemned))
         dead = _sorted(bucket.pack_names().intersection(local.dead))
         local = local._replace(at="leases", condemned=condemned, dead=dead)
-        if not condemned and not dead:
+        local = local._replace(cleared=_sorted(set(local.cleared) - bucket.pack_names()))
+        if local.cleared:
+            local = local._replace(at="clear")
+        elif not condemned and not dead:
             return "LIST packs: nothing to do", bucket, self._done(local)
         return f"LIST packs: old enough {_words(condemned)}", bucket, local
+
+    def _clear(self, bucket: Bucket, local: Collecting) -> "Call":
+        name, *others = local.cleared
+        then: Collecting | None = local._replace(cleared=tuple(others))
+        if not others:
+            more = local.condemned or local.dead
+            then = local._replace(at="leases", cleared=()) if more else self._done(local)
+        return f"DELETE tomb of {name}", bucket.without_tomb(name), then
 
     def _leases(self, bucket: Bucket, local: Collecting) -> "Call":
         """A pack is not deleted while a lease of a writer lives that is as old as its tomb."""
@@ -173,6 +189,7 @@ _CALLS = {
     "unlease": Collector._unlease,
     "tombs": Collector._tombs,
     "packs": Collector._packs,
+    "clear": Collector._clear,
     "leases": Collector._leases,
     "manifests": Collector._manifests,
     "trash": Collector._trash,

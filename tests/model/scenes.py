@@ -93,6 +93,9 @@ SCENES = {
     "push, gc, leases that outlive the grace": Scene(
         scene(Rules(lease_life=3), pushes=("a",), collectors=1), EVERYTHING
     ),
+    "push, gc that clears tombs": Scene(
+        scene(Rules(clears_tombs=True), pushes=("a",), collectors=1, runs=3), EVERYTHING
+    ),
     "push, gc, two packs": Scene(
         scene(_PLAIN, pushes=("ab",), collectors=1, packs=(P, Q)), EVERYTHING
     ),

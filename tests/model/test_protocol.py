@@ -1,7 +1,7 @@
 """Push and gc as they are meant lose nothing in any order of their steps; each mistake that they
 could make is found, which shows that the search can find one."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -9,8 +9,35 @@ from tests.model.bucket import EVERYTHING, SAFETY, Bucket, Rules, Watch, find_as
 from tests.model.explore import Finding, Model, explore
 from tests.model.scenes import SCENES, P, Q, R, Scene, full, scene
 from tests.model.walks import walk
+from tests.model.writers import Step
 
 LOSS: tuple[Watch, ...] = (find_loss,)
+
+
+class Idle:
+    """An actor of two steps that change nothing."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def start(self) -> int | None:
+        return 0
+
+    def crash(self, local: int | None) -> int | None:
+        return None
+
+    def tick(self, local: int | None) -> int | None:
+        return local
+
+    def steps(self, bucket: Bucket, local: int | None) -> Iterator[Step]:
+        yield Step(f"{self.name}: step {local}", bucket, 1 if local == 0 else None)
+
+
+def test_the_search_comes_to_every_pair_of_places_and_knows_no_twin_from_the_other() -> None:
+    bucket = scene(Rules()).bucket.without_pack("P")
+    first, second = Idle("first"), Idle("second")
+    assert explore(Model(Rules(), bucket, (first, second))).states == 3 * 3
+    assert explore(Model(Rules(), bucket, (first, first))).states == 3 * 3 - 3
 
 
 @pytest.mark.parametrize("name", sorted(name for name, scene in SCENES.items() if scene.quick))
@@ -38,6 +65,11 @@ def test_a_push_uses_what_is_there_or_puts_and_heals_it_and_the_rest_is_deleted(
     assert is_reached(model, lambda bucket: names(bucket) == {"tomb of P"})
     healed = {"commit1/push1.1", "push1.1", "tomb of P"}
     assert is_reached(model, lambda bucket: names(bucket) == healed)
+
+
+def test_the_tomb_of_a_pack_that_is_gone_is_deleted_in_the_end() -> None:
+    model = scene(Rules(clears_tombs=True), collectors=1, runs=3)
+    assert is_reached(model, lambda bucket: not names(bucket))
 
 
 def test_a_repack_comes_to_its_end_and_the_old_pack_is_deleted() -> None:
