@@ -87,6 +87,7 @@ _PLAIN = Rules()
 # A push or repack that has to heal anything ends with an error instead.
 _NO_HEALS = Rules(heals=0)
 _OLD_TOMB = (("P", _PLAIN.grace),)
+_TWO_TOMBS = (("P", _PLAIN.grace), ("Q", _PLAIN.grace - 1))
 
 SCENES = {
     "push, gc": Scene(scene(_PLAIN, pushes=("a",), collectors=1), EVERYTHING),
@@ -124,6 +125,13 @@ SCENES = {
     ),
     "repack, two gc": Scene(scene(_PLAIN, collectors=2, repack=True, needed=(P,)), SAFETY),
     "push, two gc, no heals": Scene(scene(_NO_HEALS, pushes=("a",), collectors=2), SAFETY),
+    "forget, two gc, an index object in common": Scene(
+        scene(_PLAIN, collectors=2, forget=True, packs=(P, Q), needed=(Q,)), SAFETY
+    ),
+    "push, two gc, an index object in common, two tombs": Scene(
+        scene(_NO_HEALS, pushes=("b",), collectors=2, runs=1, packs=(P, Q), tombs=_TWO_TOMBS),
+        SAFETY,
+    ),
     "two pushes": Scene(scene(_PLAIN, pushes=("a", "a")), EVERYTHING),
     "two pushes, gc, no heals": Scene(
         scene(_NO_HEALS, pushes=("a", "a"), collectors=1), EVERYTHING, quick=False
