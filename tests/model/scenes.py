@@ -132,7 +132,43 @@ SCENES = {
         scene(_NO_HEALS, pushes=("b",), collectors=2, runs=1, packs=(P, Q), tombs=_TWO_TOMBS),
         SAFETY,
     ),
+    "push, forget, two gc once, a tomb, no heals": Scene(
+        scene(
+            _NO_HEALS,
+            pushes=("a",),
+            collectors=2,
+            runs=1,
+            forget=True,
+            needed=(P,),
+            tombs=(("P", 1),),
+        ),
+        SAFETY,
+    ),
+    "push, forget, repack, gc once, no heals": Scene(
+        scene(
+            _NO_HEALS,
+            pushes=("a",),
+            collectors=1,
+            runs=1,
+            forget=True,
+            repack=True,
+            needed=(P,),
+        ),
+        EVERYTHING,
+        quick=False,
+    ),
     "two pushes": Scene(scene(_PLAIN, pushes=("a", "a")), EVERYTHING),
+    "two pushes, gc once, no heals": Scene(
+        scene(_NO_HEALS, pushes=("a", "a"), collectors=1, runs=1), EVERYTHING
+    ),
+    "two pushes, gc, no heals, an empty remote": Scene(
+        scene(_NO_HEALS, pushes=("a", "a"), collectors=1, packs=()), EVERYTHING
+    ),
+    "two pushes, gc once, no heals, a tomb": Scene(
+        scene(_NO_HEALS, pushes=("a", "a"), collectors=1, runs=1, tombs=(("P", 1),)),
+        EVERYTHING,
+        quick=False,
+    ),
     "two pushes, gc, no heals": Scene(
         scene(_NO_HEALS, pushes=("a", "a"), collectors=1), EVERYTHING, quick=False
     ),

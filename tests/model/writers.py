@@ -3,6 +3,14 @@ and undo. They share all that makes a manifest safe, and differ in where its chu
 
     lease → (source) → tombs → packs → pack → index → tombs → packs → manifest → tombs → packs
     → (drop the old manifest → condemn the old pack) → drop the lease
+
+A look is LIST tombs, then LIST packs; it is as old as its first call. A repack is a push of what is
+there already. Packs that it goes on naming are looked at like those that a push uses, since their
+commit may be forgotten meanwhile; the new manifest is there before the old one goes, so that the
+commit has one whoever stops; and the old pack is condemned like any other and left to the
+collectors, since a push may just have begun to use it. An undo is the same with a manifest from the
+trash, and nothing to drop: a pack that was condemned is copied from, as long as it is there, and
+not named again.
 """
 
 from collections.abc import Iterable, Iterator
