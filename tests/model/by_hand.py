@@ -3,7 +3,13 @@
     python -m tests.model.by_hand [--most-states N] [SCENE]...
 
 Without names: all that the tests leave out, but "all of them" at once, of which only the nearest
-states can be looked at. A million states take some 5 s and 300 MB.
+states can be looked at. Seen on two cores of a small server, each gone through to its end:
+
+    two pushes, gc, no heals                  881,122 states    6.4 s
+    push, two gc                              520,358 states    5.1 s
+    push, forget, repack, gc once, no heals   747,690 states    5.1 s
+    push, forget, two gc, no heals            227,806 states    2.1 s
+    push, two gc that take turns, no heals  1,908,761 states    9.2 s
 """
 
 import argparse

@@ -103,8 +103,13 @@ SCENES = {
     "push, forget, gc": Scene(
         scene(_PLAIN, pushes=("a",), collectors=1, forget=True, needed=(P,)), EVERYTHING
     ),
+    "push, repack, gc, no heals": Scene(
+        scene(_NO_HEALS, pushes=("a",), collectors=1, repack=True, needed=(P,)), EVERYTHING
+    ),
     "push, repack, gc": Scene(
-        scene(_PLAIN, pushes=("a",), collectors=1, repack=True, needed=(P,)), EVERYTHING
+        scene(_PLAIN, pushes=("a",), collectors=1, repack=True, needed=(P,)),
+        EVERYTHING,
+        quick=False,
     ),
     "push, forget, repack": Scene(
         scene(_PLAIN, pushes=("a",), forget=True, repack=True, needed=(P,)), EVERYTHING
