@@ -15,6 +15,7 @@ P = Pack("P", "a")
 Q = Pack("Q", "b")
 # As Q, in an index object of its own.
 R = Pack("R", "b")
+_ZERO = "zero"
 
 
 def scene(
@@ -34,18 +35,7 @@ def scene(
     zero if it has `needed` packs; `tombs` are there already, with their ages."""
     if rules.names_from_contents:
         packs, needed = _by_contents(packs), _by_contents(needed)
-    places = frozenset((pack.chunks, pack.name) for pack in needed)
-    zero = Manifest("zero", "first", places)
-    others = {frozenset({pack}) for pack in packs[2:]}
-    bucket = Bucket(
-        packs=frozenset((pack, rules.pack_age) for pack in packs),
-        tombs=frozenset(tombs),
-        indexes=frozenset({frozenset(packs[:2])} | others),
-        manifests=frozenset({zero} if needed else ()),
-        trash=frozenset(),
-        leases=frozenset(),
-        promised=frozenset({zero.commit} if needed else ()),
-    )
+    bucket = _bucket(rules, packs, needed, tombs)
     actors: list[Actor] = [
         Writer(f"push{number}", rules, f"commit{number}", chunks)
         for number, chunks in enumerate(pushes, 1)
@@ -54,13 +44,32 @@ def scene(
     names = ["gc1", "gc2"] if rules.turns else ["gc", "gc"]
     actors += [Collector(name, rules, runs, trash=undo) for name in names[:collectors]]
     if forget:
-        actors.append(Forget("forget", rules, zero.commit, trash=undo))
+        actors.append(Forget("forget", rules, _ZERO, trash=undo))
     if repack:
         rewritten = frozenset({packs[0].name})
-        actors.append(Writer("repack", rules, zero.commit, source="manifests", rewritten=rewritten))
+        actors.append(Writer("repack", rules, _ZERO, source="manifests", rewritten=rewritten))
     if undo:
-        actors.append(Writer("undo", rules, zero.commit, source="trash"))
+        actors.append(Writer("undo", rules, _ZERO, source="trash"))
     return Model(rules, bucket, tuple(actors))
+
+
+def _bucket(
+    rules: Rules,
+    packs: tuple[Pack, ...],
+    needed: tuple[Pack, ...],
+    tombs: tuple[tuple[str, int], ...],
+) -> Bucket:
+    places = frozenset((pack.chunks, pack.name) for pack in needed)
+    others = {frozenset({pack}) for pack in packs[2:]}
+    return Bucket(
+        packs=frozenset((pack, rules.pack_age) for pack in packs),
+        tombs=frozenset(tombs),
+        indexes=frozenset({frozenset(packs[:2])} | others),
+        manifests=frozenset({Manifest(_ZERO, "first", places)} if needed else ()),
+        trash=frozenset(),
+        leases=frozenset(),
+        promised=frozenset({_ZERO} if needed else ()),
+    )
 
 
 def _by_contents(packs: tuple[Pack, ...]) -> tuple[Pack, ...]:
