@@ -137,7 +137,12 @@ SCENES = {
         scene(_PLAIN, collectors=1, forget=True, undo=True, needed=(P,), tombs=_OLD_TOMB),
         EVERYTHING,
     ),
-    "repack, two gc": Scene(scene(_PLAIN, collectors=2, repack=True, needed=(P,)), SAFETY),
+    "repack, two gc, no heals": Scene(
+        scene(_NO_HEALS, collectors=2, repack=True, needed=(P,)), SAFETY
+    ),
+    "repack, two gc": Scene(
+        scene(_PLAIN, collectors=2, repack=True, needed=(P,)), SAFETY, quick=False
+    ),
     "push, two gc, no heals": Scene(scene(_NO_HEALS, pushes=("a",), collectors=2), SAFETY),
     "forget, two gc, an index object in common": Scene(
         scene(_PLAIN, collectors=2, forget=True, packs=(P, Q), needed=(Q,)), SAFETY
