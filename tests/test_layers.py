@@ -26,7 +26,11 @@ SOURCES = sorted(
     [
         *MODULES,
         *(ROOT / "tests").rglob("*.py"),
-        *(path for path in (ROOT / "scripts").iterdir() if path.is_file()),
+        *(
+            path
+            for path in (ROOT / "scripts").iterdir()
+            if path.is_file() and path.suffix != ".png"
+        ),
     ]
 )
 MODULE_LINES = 400
