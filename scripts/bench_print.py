@@ -8,6 +8,7 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
+from bench_data import WHOLE
 from bench_report import (
     Line,
     Summary,
@@ -45,6 +46,8 @@ def print_report(figures: Sequence[Figure], choice: Choice, seconds: float) -> N
         _print_table([_MEASURED, *(_show_summary(summary) for summary in of_link)])
     _print_links_compared(compare(ROWS, summaries), choice)
     print("\n" + NOTES)
+    if choice.scale is not WHOLE:
+        print("The budgets are for the whole data: of less, what comes first is a larger part.")
     print(describe_other_work(figures, os.cpu_count() or 1))
     print(f"{seconds:.0f} s in all.")
 
