@@ -8,6 +8,7 @@ import contextlib
 import errno
 import os
 import secrets
+import shlex
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TypeVar
@@ -201,7 +202,10 @@ class DirectoryRemote:
 
     def _require_folder(self) -> None:
         if not self._folder.is_dir():
-            raise RemoteMisconfigured(f"the folder {self.url} is not there; is it mounted?")
+            raise RemoteMisconfigured(
+                f"the folder {self.url} is not there; is it mounted? A new one is made by: "
+                f"mkdir -p {shlex.quote(str(self.url))}"
+            )
 
     def _translate(self, error: OSError, key: str) -> RemoteError:
         """The error of this project for one of the operating system about `key`."""
