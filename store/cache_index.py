@@ -193,6 +193,13 @@ class CacheIndex:
         """A manifest of the commit, as last seen in the remote."""
         return self._tables.get("manifests", _manifest_key(store, repository, commit)) or None
 
+    def knows_commit(self, store: str | None, repository: str | None, commit: GitId) -> bool:
+        """Whether a manifest of the commit was ever seen; where the store or the repository has no
+        id yet, none was."""
+        if store is None or repository is None:
+            return False
+        return self.load_manifest(store, repository, commit) is not None
+
     def keep_manifest(self, store: str, repository: str, commit: GitId, raw: bytes) -> None:
         """Remember a manifest of the commit."""
         self._tables.put_many("manifests", [(_manifest_key(store, repository, commit), raw)])

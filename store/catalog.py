@@ -64,10 +64,7 @@ class Catalog:
 
     def knows_commit(self, commit: GitId) -> bool:
         """Whether a manifest of the commit was ever seen from here."""
-        store = self.get_store()
-        if store is None or self._repository is None:
-            return False
-        return self.index.load_manifest(store, self._repository, commit) is not None
+        return self.index.knows_commit(self.get_store(), self._repository, commit)
 
     async def fetch_format(self) -> RemoteFormat | None:
         """The remote's `format` object as it is now, or None where the remote is still empty."""
@@ -142,8 +139,10 @@ class Catalog:
     async def _fetch_manifest(
         self, store: str, commit: GitId, listed: Iterable[ObjectInfo]
     ) -> Manifest | None:
+        if self._repository is None:
+            return None
         for info in listed:
-            if self._repository is None or parse_manifest_key(info.key) is None:
+            if parse_manifest_key(info.key) is None:
                 continue
             try:
                 raw = await self._fetch(info.key, MAX_MANIFEST_BYTES)

@@ -132,10 +132,7 @@ class LocalStore:
 
     def knows_commit(self, commit: GitId) -> bool:
         """Whether a manifest of the commit was ever seen from here, in the remote in use."""
-        store, repository = self.load_store_id(), self.settings.repository_id
-        if store is None or repository is None:
-            return False
-        return self.index.load_manifest(store, repository, commit) is not None
+        return self.index.knows_commit(self.load_store_id(), self.settings.repository_id, commit)
 
     def _load_format(self) -> RemoteFormat | None:
         remote = self.settings.remote

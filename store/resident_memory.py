@@ -34,7 +34,7 @@ class ResidentMemory:
     """The memory of this process. Without Linux and glibc nothing is given back."""
 
     def __init__(self) -> None:
-        self._libc = ctypes.CDLL(None, use_errno=True)
+        self._libc = ctypes.CDLL(None)
         # What is left after the last time. Free bytes are counted also when they were given back.
         self._mapped_bytes = self._free_bytes = 0
 

@@ -6,7 +6,7 @@ time goes on for ever. A tick is a boundary that was crossed, so what is one tic
 moment; where that matters, the model lets the collectors be early and the writers be late.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -208,3 +208,14 @@ def find_way_back(rules: Rules, before: Bucket, after: Bucket) -> str | None:
 
 SAFETY: tuple[Watch, ...] = (find_loss, find_undone, find_way_back)
 EVERYTHING: tuple[Watch, ...] = (find_loss, find_astray, find_undone, find_way_back)
+
+
+def find_fault(watches: Sequence[Watch], rules: Rules, before: Bucket, after: Bucket) -> str | None:
+    """What the first watch says that finds fault with a step."""
+    said = (watch(rules, before, after) for watch in watches)
+    return next((wrong for wrong in said if wrong is not None), None)
+
+
+def words(names: Iterable[str]) -> str:
+    """Names as a trace shows them."""
+    return ", ".join(sorted(set(names))) or "none"

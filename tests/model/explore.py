@@ -17,7 +17,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, Protocol, TypeVar
 
-from tests.model.bucket import EVERYTHING, Bucket, Rules, Watch
+from tests.model.bucket import EVERYTHING, Bucket, Rules, Watch, find_fault
 from tests.model.writers import Step, Writer
 
 
@@ -85,7 +85,8 @@ class Finding:
         return "\n".join([*steps, f"    => {self.wrong}", f"    ({self.states} states seen)"])
 
 
-_TICK = "a tick goes by"
+TICK = "a tick goes by"
+"""The label of time going on."""
 
 State = tuple[int, ...]
 """The number of the bucket, then that of what each actor remembers."""
@@ -193,8 +194,7 @@ class _Space:
     def _watch(self, label: str, before: Bucket, after: Bucket) -> None:
         """Keep what the first watch says that finds fault with this step."""
         if after is not before and self.fault is None:
-            said = (watch(self.model.rules, before, after) for watch in self.watches)
-            wrong = next((s for s in said if s is not None), None)
+            wrong = find_fault(self.watches, self.model.rules, before, after)
             self.fault = None if wrong is None else (label, wrong)
 
     def _steps(self, number: int, bucket: int, local: int) -> Iterator[Step]:
@@ -214,7 +214,7 @@ class _Space:
         if bucket is None:
             before = self.buckets.things[state[0]]
             older = before.older(self.model.rules)
-            self._watch(_TICK, before, older)
+            self._watch(TICK, before, older)
             bucket = self._older[state[0]] = self.buckets.number(older)
         locals_ = []
         for number, local in enumerate(state[1:]):
@@ -236,4 +236,4 @@ class _Space:
                 reached = (self.buckets.number(step.bucket), *changed)
                 if after in (reached, self._in_order(reached)):
                     return step.label
-        return _TICK
+        return TICK

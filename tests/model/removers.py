@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from tests.model.bucket import Bucket, Manifest, Pack, Rules
+from tests.model.bucket import Bucket, Manifest, Pack, Rules, words
 from tests.model.writers import Step
 
 
@@ -73,7 +73,7 @@ class Collector:
         """A lease of another counts for longer than its owner trusts it."""
         others = [x for x, _ in bucket.leases if x.startswith("gc") and x != self.name]
         then = local._replace(at="tombs") if not others else self._done(local)
-        return f"LIST leases: other collectors {_words(others)}", bucket, then
+        return f"LIST leases: other collectors {words(others)}", bucket, then
 
     def _done(self, local: Collecting) -> Collecting | None:
         """Nothing more to do in this run."""
@@ -91,7 +91,7 @@ class Collector:
         if self.rules.clears_tombs:
             old = _sorted(name for name, age in bucket.tombs if age >= 2 * self.rules.grace)
             local = local._replace(cleared=old)
-        return f"LIST tombs: old enough {_words(dead)}", bucket, local
+        return f"LIST tombs: old enough {words(dead)}", bucket, local
 
     def _packs(self, bucket: Bucket, local: Collecting) -> "Call":
         """Packs of some age may be condemned; here `condemned` turns from those that are to those
@@ -105,7 +105,7 @@ class Collector:
             local = local._replace(at="clear")
         elif not condemned and not dead:
             return "LIST packs: nothing to do", bucket, self._done(local)
-        return f"LIST packs: old enough {_words(condemned)}", bucket, local
+        return f"LIST packs: old enough {words(condemned)}", bucket, local
 
     def _clear(self, bucket: Bucket, local: Collecting) -> "Call":
         name, *others = local.cleared
@@ -121,14 +121,14 @@ class Collector:
         eldest = max((age for x, age in live.items() if not x.startswith("gc")), default=-1)
         ages = dict(bucket.tombs)
         dead = tuple(name for name in local.dead if eldest < ages.get(name, 0))
-        label = f"LIST leases: {_words(live)}"
+        label = f"LIST leases: {words(live)}"
         return label, bucket, local._replace(at="manifests", dead=dead)
 
     def _manifests(self, bucket: Bucket, local: Collecting) -> "Call":
         named = {name for manifest in bucket.manifests for name in manifest.packs()}
         condemned = tuple(name for name in local.condemned if name not in named)
         dead = tuple(x for x in local.dead if self.rules.marks_once or x not in named)
-        label = f"LIST manifests: condemns {_words(condemned)}, deletes {_words(dead)}"
+        label = f"LIST manifests: condemns {words(condemned)}, deletes {words(dead)}"
         local = local._replace(condemned=condemned, dead=dead)
         look = self.trash and dead and not self.rules.forgotten_at_once
         return label, bucket, local._replace(at="trash") if look else self._go_on(local)
@@ -137,7 +137,7 @@ class Collector:
         """After the manifests: who forgets one puts it here before he takes it from there."""
         kept = {name for m, age in bucket.trash if age < self.rules.grace for name in m.packs()}
         dead = tuple(name for name in local.dead if name not in kept)
-        label = f"LIST trash: deletes {_words(dead)}"
+        label = f"LIST trash: deletes {words(dead)}"
         return label, bucket, self._go_on(local._replace(dead=dead))
 
     def _go_on(self, local: Collecting) -> Collecting | None:
@@ -239,23 +239,19 @@ class Forget:
             yield Step(f"{self.name}: LIST manifests", after, then)
             return
         first, *others = local.manifests
-        words = f"{first.commit}/{first.ulid}"
+        named = f"{first.commit}/{first.ulid}"
         if self.trash and not local.in_trash:
             after = bucket._replace(trash=bucket.trash | {(first, 0)})
-            yield Step(f"{self.name}: PUT trash {words}", after, local._replace(in_trash=True))
+            yield Step(f"{self.name}: PUT trash {named}", after, local._replace(in_trash=True))
             return
         after = bucket._replace(manifests=bucket.manifests - {first})
         then = Forgetting(True, tuple(others)) if others else None
-        yield Step(f"{self.name}: DELETE manifest {words}", after, then)
+        yield Step(f"{self.name}: DELETE manifest {named}", after, then)
 
 
 def _sorted(names: Iterable[str]) -> tuple[str, ...]:
     return tuple(sorted(names))
 
 
-def _words(names: Iterable[str]) -> str:
-    return ", ".join(sorted(names)) or "none"
-
-
 def _packs(packs: frozenset[Pack]) -> str:
-    return _words(pack.name for pack in packs)
+    return words(pack.name for pack in packs)

@@ -6,8 +6,8 @@ They prove nothing, but come to orders of steps in which all actors take part.
 import random
 from collections.abc import Sequence
 
-from tests.model.bucket import EVERYTHING, Watch
-from tests.model.explore import Finding, Model
+from tests.model.bucket import EVERYTHING, Watch, find_fault
+from tests.model.explore import TICK, Finding, Model
 
 _STEPS = 400
 # Actors make most of their steps, so that walks come to an end now and then.
@@ -27,15 +27,14 @@ def walk(model: Model, watches: Sequence[Watch] = EVERYTHING, seed: int = 0) -> 
             bucket = bucket.older(model.rules)
             pairs = zip(model.actors, memories, strict=True)
             memories = [None if x is None else actor.tick(x) for actor, x in pairs]
-            trace.append("a tick goes by")
+            trace.append(TICK)
         else:
             number = chance.choice([n for n, local in enumerate(memories) if local is not None])
             *calls, crash = model.moves(model.actors[number], bucket, memories[number])
             step = crash if chance.random() < _CRASHES else chance.choice(calls)
             bucket, memories[number] = step.bucket, step.local
             trace.append(step.label)
-        for watch in watches:
-            wrong = watch(model.rules, before, bucket)
-            if wrong is not None:
-                return Finding(len(trace), wrong, tuple(trace))
+        wrong = find_fault(watches, model.rules, before, bucket)
+        if wrong is not None:
+            return Finding(len(trace), wrong, tuple(trace))
     return Finding(len(trace))

@@ -13,12 +13,12 @@ trash, and nothing to drop: a pack that was condemned is copied from, as long as
 not named again.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import product
 from typing import Any, NamedTuple
 
-from tests.model.bucket import Bucket, Manifest, Pack, Rules
+from tests.model.bucket import Bucket, Manifest, Pack, Rules, words
 
 
 class Writing(NamedTuple):
@@ -105,7 +105,7 @@ class Writer:
 
     def _tombs(self, bucket: Bucket, local: Writing) -> "Call":
         tombs = bucket.tomb_names()
-        label = f"LIST tombs: {_words(tombs)}"
+        label = f"LIST tombs: {words(tombs)}"
         return label, bucket, local._replace(at="packs", tombs=tombs)
 
     def _packs(self, bucket: Bucket, local: Writing) -> "Iterator[Call]":
@@ -128,7 +128,7 @@ class Writer:
         lift = not local.tombs.isdisjoint(pack for _, pack in places)
         then = "lift" if lift else "pack" if lacking else "tombs again"
         then = "manifest" if then == "tombs again" and self._looks_once() else then
-        label = f"LIST packs: uses {_words(pack for _, pack in places)}; lacks {lacking or '-'}"
+        label = f"LIST packs: uses {words(pack for _, pack in places)}; lacks {lacking or '-'}"
         local = local._replace(at=then, places=places, lacking=lacking)
         return label, bucket, local if lift else local._replace(tombs=frozenset())
 
@@ -172,7 +172,7 @@ class Writer:
     def _tombs_again(self, bucket: Bucket, local: Writing) -> "Call":
         # With names from contents, what one has just put may lie under an old tomb.
         tombs = bucket.tomb_names() & {pack for _, pack in local.places} - local.own
-        label = f"LIST tombs again: {_words(tombs)}"
+        label = f"LIST tombs again: {words(tombs)}"
         return label, bucket, local._replace(at="packs again", tombs=tombs, check_age=0)
 
     def _packs_again(self, bucket: Bucket, local: Writing) -> "Call":
@@ -199,7 +199,7 @@ class Writer:
             return self._tombs_again(bucket, local)
         manifest = Manifest(self.commit, f"{self.name}.{local.rounds}", local.places)
         local = local._replace(at="tombs again", check_age=0, written=True)
-        label = f"PUT manifest {manifest.commit}/{manifest.ulid} of {_words(manifest.packs())}"
+        label = f"PUT manifest {manifest.commit}/{manifest.ulid} of {words(manifest.packs())}"
         return label, bucket.with_manifest(manifest), local
 
     def _afterwards(self) -> str:
@@ -242,7 +242,3 @@ _CALLS = {
     "condemn": Writer._condemn,
     "unlease": Writer._unlease,
 }
-
-
-def _words(names: Iterable[str]) -> str:
-    return ", ".join(sorted(set(names))) or "none"
