@@ -1,8 +1,8 @@
 """`revfs push`: the data of commits goes to a remote."""
 
 import importlib.metadata
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict
 
 import click
@@ -13,15 +13,13 @@ from cli.console import App, format_bytes, format_count
 from cli.options import JSON, REMOTE
 from cli.settings import Settings, load_settings
 from cli.stores import require_initialised, store_settings
-from store.chunk_source import ChunkSource
-from store.contents import ContentReader
+from store.config import RemoteSettings
 from store.errors import ConfigError
 from store.git import Commit, GitRepository
-from store.local_store import LocalSources, LocalStore
-from store.opening import RemoteParts, open_remote_parts
+from store.local_store import LocalStore
 from store.progress import ByteProgress
-from store.push import PushContext, PushSummary, plan_push
-from store.push_contents import TreeContents
+from store.push import PushSummary, plan_push
+from store.push_opening import open_push
 
 
 @click.command("push")
@@ -97,40 +95,21 @@ async def _push(
     commits: Sequence[Commit],
     progress_to: Callable[[int | None], ByteProgress],
 ) -> PushSummary:
-    assert settings.remote is not None
-    assert local.staging is not None
-    async with open_remote_parts(local, settings.remote) as parts, _others(local, settings) as rest:
-        sources = [
-            # What is here of this very remote may be all that is left of it; never fetched.
-            ChunkSource(local.sources, parts.catalog, None, None),
-            *(other.source(LocalSources(None, local.index, local.cache), None) for other in rest),
-        ]
-        readers = [ContentReader(parts.source(local.sources, None)), *map(ContentReader, sources)]
-        context = PushContext(
-            repository=repository_id,
-            tool=f"revfs {importlib.metadata.version('revfs')}",
-            remote=parts.catalog.remote,
-            catalog=parts.catalog,
-            staging=local.staging,
-            cache=local.cache,
-            trees=TreeContents(local.directories, readers),
-            sources=sources,
-            timeout_seconds=settings.timeout_seconds,
-        )
+    tool = tool_name()
+    async with open_push(local, repository_id, tool, other_remotes(settings)) as context:
         plan = await plan_push(context, commits, progress_to(None))
         return await plan.execute(progress_to)
 
 
-@asynccontextmanager
-async def _others(local: LocalStore, settings: Settings) -> AsyncIterator[list[RemoteParts]]:
+def tool_name() -> str:
+    """What wrote a record in a remote, for people."""
+    return f"revfs {importlib.metadata.version('revfs')}"
+
+
+def other_remotes(settings: Settings) -> list[RemoteSettings]:
     """The other remotes of the repository, which may have what is not here any more."""
-    async with AsyncExitStack() as stack:
-        parts = []
-        for name in settings.config.remote_names():
-            remote = settings.config.remote(name)
-            if remote is not None and remote != settings.remote and remote.endpoint_trusted:
-                parts.append(await stack.enter_async_context(open_remote_parts(local, remote)))
-        yield parts
+    found = [settings.config.remote(name) for name in settings.config.remote_names()]
+    return [r for r in found if r is not None and r != settings.remote and r.endpoint_trusted]
 
 
 def push_words(summary: PushSummary, url: str) -> str:

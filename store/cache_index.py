@@ -136,11 +136,14 @@ class CacheIndex:
     def forget_pack(self, store: str, pack: PackName) -> None:
         """Drop what the tables say of a pack that the remote no longer has. Its index objects no
         longer count as loaded, so that the chunks' other places can come back."""
-        prefix = _store_prefix(store)
         # First: a crash behind this costs a reload, one before it would hide the chunks for good.
-        self._tables.delete_many("indexes", self._tables.scan_keys("indexes", prefix))
+        self.forget_indexes(store)
         self.forget_chunks(store, pack)
-        self._tables.delete_many("packs", [prefix + bytes.fromhex(pack)])
+        self._tables.delete_many("packs", [_store_prefix(store) + bytes.fromhex(pack)])
+
+    def forget_indexes(self, store: str) -> None:
+        """Have every index object of a store count as not loaded. What they said stays."""
+        self._tables.delete_many("indexes", self._tables.scan_keys("indexes", _store_prefix(store)))
 
     def forget_chunks(self, store: str, pack: PackName) -> None:
         """Drop the places that lie in one pack."""
@@ -152,6 +155,31 @@ class CacheIndex:
         rows = zip(keys, self._tables.get_many("chunks", keys), strict=True)
         stale = [key for key, row in rows if row is not None and row.startswith(raw_name)]
         self._tables.delete_many("chunks", stale)
+
+    def move_chunks(
+        self, store: str, away_from: Iterable[PackName], to: Iterable[PackName]
+    ) -> None:
+        """Have chunks whose place is known in the packs `away_from` be known where they lie in the
+        packs `to`, as far as these have them."""
+        prefix = _store_prefix(store)
+        moving: set[bytes] = set()
+        for pack in away_from:
+            table = self.load_pack_table(store, pack)
+            chunks = [] if table is None else [chunk for chunk, _ in table.rows()]
+            raw_name = bytes.fromhex(pack)
+            spans = self.load_spans(store, chunks)
+            moving.update(
+                chunk
+                for chunk, span in zip(chunks, spans, strict=True)
+                if span is not None and span.pack == raw_name
+            )
+        for pack in to if moving else ():
+            table = self.load_pack_table(store, pack)
+            raw_name = bytes.fromhex(pack)
+            rows = () if table is None else table.rows()
+            found = {prefix + c: raw_name + place for c, place in rows if c in moving}
+            self._tables.put_many("chunks", sorted(found.items()))
+            moving.difference_update(key[len(prefix) :] for key in found)
 
     def load_place(self, store: str, chunk: ChunkId) -> PackPlace | None:
         """Where the remote of that store has a chunk, as far as known here."""

@@ -7,6 +7,7 @@ its manifest. Nothing is fetched before the first chunk is wanted that is not he
 import logging
 from collections.abc import Iterable, Sequence
 from functools import partial
+from typing import NamedTuple
 
 import trio
 
@@ -31,6 +32,13 @@ log = logging.getLogger(__name__)
 
 # Index objects are fetched side by side; each may be some megabytes.
 _INDEXES_AT_ONCE = 8
+
+
+class ListedIndexes(NamedTuple):
+    """The store id of a remote, and the hashes (hex) of the index objects that it lists."""
+
+    store: str
+    names: frozenset[str]
 
 
 class Catalog:
@@ -101,12 +109,22 @@ class Catalog:
 
     async def fetch_all_indexes(self) -> str | None:
         """Make every index object of the remote known here; the store id, or None if empty."""
+        found = await self.fetch_listed_indexes()
+        return None if found is None else found.store
+
+    async def fetch_listed_indexes(self, *, anew: bool = False) -> ListedIndexes | None:
+        """As `fetch_all_indexes`, with the names of those that the remote lists; `anew`, also
+        those that are known here are fetched again."""
         async with self._lock:
             found = await self.fetch_format()
             if found is None:
                 return None
-            await self._fetch_indexes(found.store, await self._list_indexes())
-            return found.store
+            if anew:
+                forget = partial(self.index.forget_indexes, found.store)
+                await trio.to_thread.run_sync(forget, limiter=TABLE_WRITES)
+            names = await self._list_indexes()
+            await self._fetch_indexes(found.store, names)
+            return ListedIndexes(found.store, frozenset(names))
 
     async def fetch_pushed_commits(self) -> dict[GitId, str]:
         """The commits of this repository that have a manifest, each with the key of one."""
@@ -141,7 +159,8 @@ class Catalog:
     ) -> Manifest | None:
         if self._repository is None:
             return None
-        for info in listed:
+        # The newest first: an older one may name packs that were condemned since.
+        for info in sorted(listed, key=lambda info: info.key, reverse=True):
             if parse_manifest_key(info.key) is None:
                 continue
             try:

@@ -1,14 +1,16 @@
 """`push`: what commits need and a remote lacks goes up, in the order packs → index → manifest.
 
+    lease → look → packs → index objects → look → manifests → look → drop the lease
+
 The manifest is the commit point: it is written last, so a push that stops anywhere before leaves
-packs that nothing names yet, and never a commit that is named but incomplete.
+packs that nothing names yet, and never a commit that is named but incomplete. A look that finds a
+pack gone or condemned on which the push relies sends it back to the packs.
 """
 
 import logging
-import time
 import uuid
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 
 import trio
@@ -16,47 +18,40 @@ import trio
 from store.catalog import Catalog
 from store.chunk_source import ChunkSource
 from store.chunking import DEFAULT_CHUNKING
+from store.clocks import Clock
 from store.codec import compress_chunk
-from store.concurrency import DISK_READS, TABLE_WRITES, run_all
-from store.errors import IntegrityError, MalformedObject, StoreError
+from store.concurrency import DISK_READS, TABLE_WRITES
+from store.errors import StoreError
 from store.git import Commit
-from store.ids import ChunkId, GitId, PackName
-from store.manifests import Manifest, encode_manifest, manifest_key, new_ulid
+from store.ids import ChunkId, GitId, PackName, pack_name_from_bytes
+from store.leases import HeldLease, LeaseKind, new_lease, take_lease
+from store.looks import take_look
 from store.pack_cache import PackCache
 from store.pack_sink import PackSink
-from store.packs import PackKind, PackSummary, verify_pack
+from store.packs import PackKind, PackSummary
 from store.progress import ByteProgress
-from store.push_contents import LostChunk, RemoteHoldings, TreeContents, Wanted
-from store.push_selection import Stock, select
-from store.remote import (
-    FORMAT_KEY,
-    PACKS_PREFIX,
-    Remote,
-    index_key,
-    pack_key,
-    parse_pack_key,
-)
+from store.push_contents import LostChunk, TreeContents, Wanted
+from store.push_manifests import ManifestWriter, Needs, PacksChanged
+from store.push_selection import Selection, Source, Stock, select
+from store.push_uploads import Uploads
+from store.remote import FORMAT_KEY, Remote, pack_key
 from store.remote_format import RemoteFormat, encode_remote_format
-from store.remote_index import IndexedPack, encode_index, index_hash
+from store.remote_holdings import RemoteHoldings
 from store.staging import Staging
 
 log = logging.getLogger(__name__)
 
-_UPLOADS_AT_ONCE = 8
-_MANIFESTS_AT_ONCE = 16
-# Two packs are proven at a time, which is faster than any link: were it all that are to go up, none
-# of them would be on its way before the last is done.
-_VERIFYING = trio.CapacityLimiter(2)
-# A slow line may be as slow as this and still carry a pack in one PUT.
-_SLOWEST_BYTES_PER_SECOND = 50_000
-# Keeps index objects at some tens of megabytes, so that one is parsed at a go.
-_INDEX_ENTRIES = 500_000
+# Collectors do not come by this often; who is disturbed more often is up against something else.
+_ROUNDS = 4
+
+ProgressTo = Callable[[int], ByteProgress]
 
 
 @dataclass(frozen=True, slots=True)
 class PushContext:
     """What a push works with. `sources` give chunks that must be written into new packs: staged
-    packs, the cache, the other remotes of the repository."""
+    packs, the cache, the other remotes of the repository; `itself` gives those that only packs of
+    this very remote still have, on which it cannot rely."""
 
     repository: str
     tool: str
@@ -66,7 +61,9 @@ class PushContext:
     cache: PackCache
     trees: TreeContents
     sources: Sequence[ChunkSource]
+    itself: ChunkSource
     timeout_seconds: float
+    clock: Clock = field(default_factory=Clock)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,116 +76,116 @@ class PushSummary:
 
 
 @dataclass(frozen=True, slots=True)
+class Again:
+    """Commits get a manifest although they have one, that names none of the packs `avoided`."""
+
+    avoided: frozenset[PackName] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
 class PushPlan:
     """What is to be done, oldest commit first: staged packs that go up as they are, and chunks to
-    be written into new packs first, from partly needed staged packs or from elsewhere."""
+    be written into new packs first, from partly needed staged packs or from elsewhere.
+
+    The lease is held from the first look on; None where there is nothing to push.
+    """
 
     context: PushContext
     commits: tuple[Commit, ...]
     holdings: RemoteHoldings
-    whole_packs: tuple[PackName, ...]
-    whole_bytes: int
-    loose_chunks: dict[ChunkId, Wanted]
+    stock: Stock
+    selection: Selection
+    lease: HeldLease | None
 
-    async def execute(self, progress_to: Callable[[int], ByteProgress]) -> PushSummary:
-        """Do it. `progress_to` is told how many bytes go up and gives whom to report to.
+    async def execute(
+        self,
+        progress_to: ProgressTo,
+        afterwards: Callable[[HeldLease], Awaitable[None]] | None = None,
+    ) -> PushSummary:
+        """Do it. `progress_to` is told how many bytes go up and gives whom to report to;
+        `afterwards` is done while the lease is held, once all manifests are there for good.
 
         Raises StoreError; what was uploaded by then is found and used by the next push.
         """
-        if not self.commits:
+        if self.lease is None:
             # A push whose last answer was lost has left its packs staged.
             await trio.to_thread.run_sync(self._settle, limiter=TABLE_WRITES)
             return PushSummary(0, 0, 0)
         try:
-            written = await self._write_loose_chunks()
-        except LostChunk as error:
-            _have_added_again(self.context, self.holdings, error.chunk)
-            raise
-        packs = [*self.whole_packs, *written]
-        size = self.whole_bytes + sum(summary.size for summary in written.values())
-        uploaded = await self._upload(packs, progress_to(size))
-        await self._write_manifests()
+            uploaded = await self._push(self.lease, progress_to)
+            if afterwards is not None:
+                await afterwards(self.lease)
+        finally:
+            await self.lease.drop()
         await trio.to_thread.run_sync(self._settle, limiter=TABLE_WRITES)
         return PushSummary(len(self.commits), len(uploaded), sum(uploaded.values()))
 
-    async def _write_loose_chunks(self) -> dict[PackName, PackSummary]:
+    async def _push(self, lease: HeldLease, progress_to: ProgressTo) -> dict[PackName, int]:
+        """Go round until a look finds all as it should be; the sizes of what was uploaded."""
+        context, selection = self.context, self.selection
+        uploads = Uploads(
+            context.remote, context.staging, self.holdings, lease, context.timeout_seconds
+        )
+        writer = ManifestWriter(
+            context.repository,
+            context.tool,
+            context.remote,
+            self.holdings,
+            lease,
+            context.timeout_seconds,
+            context.clock,
+            trio.Lock(),
+        )
+        uploaded: dict[PackName, int] = {}
+        written: Needs = {}
+        for _ in range(_ROUNDS):
+            uploaded |= await self._upload(uploads, selection, progress_to)
+            needs = await self._collect_needs()
+            try:
+                await writer.look_again(needs)
+                await writer.write({c: p for c, p in needs.items() if written.get(c) != p})
+                written = needs
+                await writer.look_again(needs)
+                return uploaded
+            except PacksChanged:
+                log.info("a collector has condemned packs that this push relied on; once more")
+                selection = await select(self.stock, self.commits, self.holdings, progress_to(0))
+        raise StoreError(
+            f"{context.remote.url}: packs that this push needs went away {_ROUNDS} times while it "
+            "was at work; push again, and look who else deletes there"
+        )
+
+    async def _upload(
+        self, uploads: Uploads, selection: Selection, progress_to: ProgressTo
+    ) -> dict[PackName, int]:
+        try:
+            written = await self._write_loose_chunks(selection)
+        except LostChunk as error:
+            _have_added_again(self.context, self.holdings, error.chunk)
+            raise
+        size = sum(selection.whole_packs.values())
+        size += sum(summary.size for summary in written.values())
+        packs = [*sorted(selection.whole_packs), *written]
+        return await uploads.upload(packs, progress_to(size))
+
+    async def _write_loose_chunks(self, selection: Selection) -> dict[PackName, PackSummary]:
         """Gather chunks that lie scattered into new staged packs, in order of path."""
         staging = self.context.staging
         with PackSink(staging, PackKind.DATA) as data, PackSink(staging, PackKind.LISTS) as lists:
-            for chunk, wanted in self.loose_chunks.items():
-                raw = await _read_from_any(self.context.sources, chunk, wanted)
+            for chunk, wanted in selection.loose_chunks.items():
+                raw = await _read_from_any(self.stock.sources, chunk, wanted)
                 sink = lists if wanted.kind == PackKind.LISTS else data
                 write = partial(_append, sink, chunk, raw)
                 await trio.to_thread.run_sync(write, limiter=DISK_READS)
             return data.finish() | lists.finish()
 
-    async def _upload(
-        self, packs: Sequence[PackName], progress: ByteProgress
-    ) -> dict[PackName, int]:
-        """Have these packs and their index in the remote; the sizes of those that went up."""
-        indexed: list[IndexedPack] = []
-        # Those that a push which was stopped has left there already; a name is never used twice.
-        there = set(self.holdings.pack_sizes.items())
-        calls = [partial(self._upload_pack, pack, indexed, progress) for pack in packs]
-        await run_all(calls, at_once=_UPLOADS_AT_ONCE)
-        for group in _index_groups(sorted(indexed, key=lambda pack: pack.name)):
-            await self._upload_index(group)
-        return {pack.name: pack.size for pack in indexed if (pack.name, pack.size) not in there}
-
-    async def _upload_pack(
-        self, pack: PackName, indexed: list[IndexedPack], progress: ByteProgress
-    ) -> None:
-        path = self.context.staging.path_of(pack)
-        # The last moment at which a flipped bit on our disk is an error here and not a loss there.
-        try:
-            summary = await trio.to_thread.run_sync(verify_pack, path, limiter=_VERIFYING)
-        except (IntegrityError, MalformedObject) as error:
-            forget = partial(self.context.staging.forget_damaged_chunks, pack)
-            await trio.to_thread.run_sync(forget, limiter=TABLE_WRITES)
-            raise IntegrityError(f"{error}; push again to hear which file to add again") from error
-        if self.holdings.pack_sizes.get(pack) != summary.size:
-            timeout = self.context.timeout_seconds + summary.size / _SLOWEST_BYTES_PER_SECOND
-            await self.context.remote.put(pack_key(pack), path, timeout_seconds=timeout)
-        indexed.append(IndexedPack(pack, summary.size, summary.hash, summary.table))
-        progress.advance(summary.size, items=1)
-
-    async def _upload_index(self, packs: Sequence[IndexedPack]) -> None:
-        raw = await trio.to_thread.run_sync(encode_index, packs, limiter=DISK_READS)
-        name = index_hash(raw)
-        timeout = self.context.timeout_seconds + len(raw) / _SLOWEST_BYTES_PER_SECOND
-        await self.context.remote.put(index_key(name), raw, timeout_seconds=timeout)
-        keep = partial(self.holdings.index.keep_index, self.holdings.store, name, packs)
-        await trio.to_thread.run_sync(keep, limiter=TABLE_WRITES)
-        for pack in packs:
-            self.holdings.add_pack(pack.name, pack.table)
-
-    async def _write_manifests(self) -> None:
+    async def _collect_needs(self) -> dict[GitId, frozenset[PackName]]:
         known: dict[bytes, frozenset[PackName]] = {}
-        calls = []
-        for commit in self.commits:
-            packs = await self.context.trees.collect_packs(commit.tree, self.holdings, known)
-            calls.append(partial(self._write_manifest, commit.commit, packs))
-        await run_all(calls, at_once=_MANIFESTS_AT_ONCE)
-
-    async def _write_manifest(self, commit: GitId, packs: frozenset[PackName]) -> None:
-        index, store = self.holdings.index, self.holdings.store
-        indexes = {index.load_index_of_pack(store, pack) for pack in packs}
-        manifest = Manifest(
-            repository=self.context.repository,
-            commit=commit,
-            packs=tuple(sorted(packs)),
-            indexes=tuple(sorted(name for name in indexes if name is not None)),
-            features=(),
-            tool=self.context.tool,
-        )
-        raw = encode_manifest(manifest)
-        ulid = new_ulid(time.time_ns() // 1_000_000)
-        await self.context.remote.put(
-            manifest_key(manifest.repository, commit, ulid),
-            raw,
-            timeout_seconds=self.context.timeout_seconds,
-        )
-        index.keep_manifest(store, manifest.repository, commit, raw)
+        trees = self.context.trees
+        return {
+            commit.commit: await trees.collect_packs(commit.tree, self.holdings, known)
+            for commit in self.commits
+        }
 
     def _settle(self) -> None:
         """Staged packs that the remote now has become part of the cache, or go."""
@@ -202,47 +199,83 @@ class PushPlan:
             if None in self.holdings.load_packs([chunk for chunk, _ in table.rows()]):
                 continue
             in_place = self.context.remote.local_path(pack_key(staged.name)) is not None
-            if staged.name in self.holdings.pack_sizes and not in_place:
+            if self.holdings.size_of(staged.name) is not None and not in_place:
                 self.context.cache.adopt(staged.name, staging.path_of(staged.name))
             staging.remove(staged.name, table)
         self.context.cache.flush()
 
 
 async def plan_push(
-    context: PushContext, commits: Sequence[Commit], progress: ByteProgress
+    context: PushContext,
+    commits: Sequence[Commit],
+    progress: ByteProgress,
+    again: Again | None = None,
 ) -> PushPlan:
-    """Decide what of `commits` (parents first) the remote lacks; uploads nothing but, to a remote
-    that is still empty, its `format` object. `progress` is told of files that were looked at.
+    """Decide what of `commits` (parents first) the remote lacks; uploads nothing but a lease and,
+    to a remote that is still empty, its `format` object. `progress` is told of files that were
+    looked at. Who does not execute the plan drops its lease.
 
     Raises LostChunk naming the path of a chunk that is nowhere to be had.
     """
     await _ensure_format(context)
     pushed = await context.catalog.fetch_pushed_commits()
-    new = tuple(commit for commit in commits if commit.commit not in pushed)
-    store = await context.catalog.fetch_all_indexes()
-    if store is None:
-        raise StoreError(f"{context.remote.url} lost its format object; push again")
-    context.catalog.index.keep_pushed_commits(store, context.repository, set(pushed))
-    listed = await context.remote.list_objects(
-        PACKS_PREFIX, timeout_seconds=context.timeout_seconds
-    )
-    names = [(parse_pack_key(info.key), info.size) for info in listed]
-    sizes = {name: size for name, size in names if name is not None}
-    holdings = RemoteHoldings(store, sizes, context.catalog.index)
+    new = tuple(commit for commit in commits if again or commit.commit not in pushed)
+    lease = None
+    if new:
+        record = new_lease(LeaseKind.WRITE, context.tool)
+        timeout = context.timeout_seconds
+        lease, _ = await take_lease(context.remote, record, timeout, context.clock)
     try:
-        stock = Stock(context.trees, context.staging, context.sources, context.remote.url)
-        selection = await select(stock, new, holdings, progress)
-    except LostChunk as error:
-        _have_added_again(context, holdings, error.chunk)
+        holdings = await _take_stock(context, again)
+        context.catalog.index.keep_pushed_commits(holdings.store, context.repository, set(pushed))
+        sources: list[Source] = [*context.sources, _StillThere(context.itself, holdings)]
+        stock = Stock(context.trees, context.staging, sources, context.remote.url)
+        try:
+            selection = await select(stock, new, holdings, progress)
+        except LostChunk as error:
+            _have_added_again(context, holdings, error.chunk)
+            raise
+    except BaseException:
+        if lease is not None:
+            await lease.drop()
         raise
-    return PushPlan(
-        context=context,
-        commits=new,
-        holdings=holdings,
-        whole_packs=tuple(sorted(selection.whole_packs)),
-        whole_bytes=sum(selection.whole_packs.values()),
-        loose_chunks=selection.loose_chunks,
-    )
+    return PushPlan(context, new, holdings, stock, selection, lease)
+
+
+async def _take_stock(context: PushContext, again: Again | None) -> RemoteHoldings:
+    """What the remote holds, by a first look at it."""
+    timeout = context.timeout_seconds
+    look = await take_look(context.remote, timeout, context.clock)
+    avoided = frozenset() if again is None else again.avoided
+    for anew in (False, True):
+        listed = await context.catalog.fetch_listed_indexes(anew=anew)
+        if listed is None:
+            raise StoreError(f"{context.remote.url} lost its format object; push again")
+        holdings = RemoteHoldings(listed, look, context.catalog.index, avoided)
+        if not holdings.find_unlisted():
+            break
+    await trio.to_thread.run_sync(holdings.move_to_sound, limiter=TABLE_WRITES)
+    return holdings
+
+
+@dataclass(frozen=True, slots=True)
+class _StillThere:
+    """Chunks of packs that are in the remote, whatever else is wrong with them: condemned ones stay
+    readable for as long as they are there."""
+
+    inner: ChunkSource
+    holdings: RemoteHoldings
+
+    def can_read(self, chunk: ChunkId) -> bool:
+        """Whether a pack that is known to have it is in the remote."""
+        (span,) = self.holdings.index.load_spans(self.holdings.store, [chunk])
+        if span is None:
+            return False
+        return self.holdings.size_of(pack_name_from_bytes(span.pack)) is not None
+
+    async def read_chunk(self, chunk: ChunkId) -> bytes:
+        """The whole chunk."""
+        return await self.inner.read_chunk(chunk)
 
 
 def _have_added_again(context: PushContext, holdings: RemoteHoldings, lost: ChunkId) -> None:
@@ -255,7 +288,7 @@ def _have_added_again(context: PushContext, holdings: RemoteHoldings, lost: Chun
     context.staging.forget_file_stats()
 
 
-async def _read_from_any(sources: Sequence[ChunkSource], chunk: ChunkId, wanted: Wanted) -> bytes:
+async def _read_from_any(sources: Iterable[Source], chunk: ChunkId, wanted: Wanted) -> bytes:
     causes: list[StoreError] = []
     for source in sources:
         if source.can_read(chunk):
@@ -288,15 +321,3 @@ async def _ensure_format(context: PushContext) -> None:
 def _append(sink: PackSink, chunk: ChunkId, raw: bytes) -> None:
     codec, stored = compress_chunk(raw)
     sink.append(chunk, codec, stored, len(raw))
-
-
-def _index_groups(packs: Sequence[IndexedPack]) -> list[list[IndexedPack]]:
-    groups: list[list[IndexedPack]] = []
-    entries = 0
-    for pack in packs:
-        if not groups or entries + len(pack.table) > _INDEX_ENTRIES:
-            groups.append([])
-            entries = 0
-        groups[-1].append(pack)
-        entries += len(pack.table)
-    return groups

@@ -1,10 +1,9 @@
 """What commits need of a remote: their chunks, what of them the remote lacks, and their packs."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import NamedTuple
 
-from store.cache_index import CacheIndex
 from store.chunk_list import ChunkList
 from store.contents import ContentReader
 from store.directories import TRACKED_KINDS, Kind
@@ -12,8 +11,9 @@ from store.directory_loader import DirectoryLoader
 from store.errors import ChunkMissing, StoreError
 from store.git import Commit
 from store.ids import ChunkId, PackName, pack_name_from_bytes
-from store.packs import PackKind, PackTable
+from store.packs import PackKind
 from store.pointer import Pointer
+from store.remote_holdings import RemoteHoldings
 from store.shown_names import escape_name
 
 _LOOKUPS_AT_ONCE = 4096
@@ -25,47 +25,6 @@ class LostChunk(ChunkMissing):
     def __init__(self, text: str, chunk: ChunkId) -> None:
         super().__init__(text)
         self.chunk = chunk
-
-
-@dataclass(frozen=True, slots=True)
-class RemoteHoldings:
-    """What a remote holds by its own lists: its store id, and the size of each pack in it.
-
-    A chunk whose only known pack is absent, or not of the size that its table makes, counts as
-    missing.
-    """
-
-    store: str
-    pack_sizes: dict[PackName, int]
-    index: CacheIndex
-    # By raw name, as the rows of chunks have it.
-    _sound: dict[bytes, bool] = field(default_factory=dict)
-
-    def load_packs(self, chunks: Sequence[ChunkId]) -> list[bytes | None]:
-        """The raw name of the pack in which the remote has each of the chunks, or None."""
-        spans = self.index.load_spans(self.store, chunks)
-        return [s.pack if s is not None and self._is_sound(s.pack) else None for s in spans]
-
-    def _is_sound(self, raw_name: bytes) -> bool:
-        known = self._sound.get(raw_name)
-        if known is None:
-            pack = pack_name_from_bytes(raw_name)
-            table = self.index.load_pack_table(self.store, pack)
-            listed = self.pack_sizes.get(pack)
-            known = self._sound[raw_name] = table is not None and listed == table.pack_size
-        return known
-
-    def forget_unsound(self) -> None:
-        """Drop what is known of chunks in packs that are absent or wrong, asked for or not, so that
-        one `add` stages all of them anew. Nothing of them can be read from the cache after that."""
-        for pack in self.index.load_known_packs(self.store):
-            if not self._is_sound(bytes.fromhex(pack)):
-                self.index.forget_chunks(self.store, pack)
-
-    def add_pack(self, pack: PackName, table: PackTable) -> None:
-        """Take note of a pack that was just uploaded and whose rows are in the index."""
-        self.pack_sizes[pack] = table.pack_size
-        self._sound.pop(bytes.fromhex(pack), None)
 
 
 class Wanted(NamedTuple):

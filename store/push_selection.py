@@ -7,16 +7,17 @@ import logging
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import trio
 
-from store.chunk_source import ChunkSource
 from store.errors import MalformedObject
 from store.git import Commit
 from store.ids import ChunkId, PackName, pack_name_from_bytes
 from store.packs import PackKind, PackTable
 from store.progress import ByteProgress
-from store.push_contents import LostChunk, RemoteHoldings, TreeContents, Wanted
+from store.push_contents import LostChunk, TreeContents, Wanted
+from store.remote_holdings import RemoteHoldings
 from store.staging import Staging
 
 log = logging.getLogger(__name__)
@@ -27,6 +28,18 @@ _NEEDED_SHARE = 0.8
 _SMALL_PACK_BYTES = 4 << 20
 
 
+class Source(Protocol):
+    """Where chunks can be had."""
+
+    def can_read(self, chunk: ChunkId) -> bool:
+        """Whether it is worth an attempt."""
+        ...
+
+    async def read_chunk(self, chunk: ChunkId) -> bytes:
+        """The whole chunk. Raises StoreError."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Stock:
     """Where a push finds what it may send: trees, staged packs, and sources of single chunks;
@@ -34,7 +47,7 @@ class Stock:
 
     trees: TreeContents
     staging: Staging
-    sources: Sequence[ChunkSource]
+    sources: Sequence[Source]
     url: str
 
 
@@ -140,6 +153,9 @@ def _goes_as_it_is(
     # A chunk whose row is gone, or another pack's, was found to be damaged here.
     raw_name = bytes.fromhex(pack)
     if any(span is None or span.pack != raw_name for span in staging.load_spans(chunks)):
+        return False
+    # Under a name that is condemned it would be deleted again.
+    if pack in holdings.look.condemned or pack in holdings.avoided:
         return False
     return needed >= _NEEDED_SHARE * table.stored_bytes and not any(holdings.load_packs(chunks))
 

@@ -9,12 +9,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from store.ids import CHUNK_ID_BYTES, GitId, PackName, is_lower_hex, is_pack_name
+from store.ids import CHUNK_ID_BYTES, GitId, PackName, is_lower_hex, is_pack_name, is_uuid
 
 FORMAT_KEY = "format"
 PACKS_PREFIX = "packs/"
 INDEX_PREFIX = "index/"
 MANIFESTS_PREFIX = "manifests/"
+TOMBS_PREFIX = "tombs/"
+LEASES_PREFIX = "leases/"
+TRASH_PREFIX = "trash/"
 
 
 def pack_key(name: PackName) -> str:
@@ -43,6 +46,38 @@ def manifests_prefix(repository: str, commit: GitId | None = None) -> str:
     """Where the manifests of a repository lie, or those of one commit of it."""
     prefix = f"{MANIFESTS_PREFIX}{repository}/"
     return prefix if commit is None else f"{prefix}{commit}/"
+
+
+def tomb_key(name: PackName) -> str:
+    """Where the tomb of a condemned pack lies."""
+    return f"{TOMBS_PREFIX}{name}"
+
+
+def parse_tomb_key(key: str) -> PackName | None:
+    """The name of the pack whose tomb lies at that key, or None if it is no tomb's key."""
+    name = key.removeprefix(TOMBS_PREFIX)
+    return PackName(name) if key != name and is_pack_name(name) else None
+
+
+def lease_key(lease: str) -> str:
+    """Where the lease of that uuid lies."""
+    return f"{LEASES_PREFIX}{lease}"
+
+
+def parse_lease_key(key: str) -> str | None:
+    """The uuid of the lease that lies at that key, or None if it is no lease's key."""
+    name = key.removeprefix(LEASES_PREFIX)
+    return name if key != name and is_uuid(name) else None
+
+
+def trash_key(manifest_key: str) -> str:
+    """Where the manifest of that key lies once it is forgotten."""
+    return TRASH_PREFIX + manifest_key.removeprefix(MANIFESTS_PREFIX)
+
+
+def restored_key(trash_key: str) -> str:
+    """The key that a manifest in the trash had before it was forgotten."""
+    return MANIFESTS_PREFIX + trash_key.removeprefix(TRASH_PREFIX)
 
 
 @dataclass(frozen=True, slots=True)

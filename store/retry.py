@@ -12,6 +12,7 @@ from typing import TypeVar
 
 import trio
 
+from store.clocks import running_seconds
 from store.errors import RemoteError, RemoteUnavailable
 from store.range_sink import RangeSink, stream_range
 from store.remote import ObjectInfo, Remote
@@ -114,10 +115,13 @@ class RetryingRemote:
         await self._retry(f"fetch {length} bytes of {key}", attempt, timeout_seconds)
 
     async def put(self, key: str, body: bytes | Path, *, timeout_seconds: float) -> None:
-        """See Remote.put. A second attempt writes the same bytes to the same key."""
+        """See Remote.put. A second attempt writes the same bytes to the same key; there is none
+        after the time is over, also where this machine slept meanwhile."""
+        begun = running_seconds()
 
         async def attempt(remaining: float) -> None:
-            with trio.fail_after(remaining):
+            remaining = min(remaining, begun + timeout_seconds - running_seconds())
+            with trio.fail_after(max(0.0, remaining)):
                 await self._inner.put(key, body, timeout_seconds=remaining)
 
         await self._retry(f"put {key}", attempt, timeout_seconds)

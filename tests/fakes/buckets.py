@@ -27,8 +27,9 @@ class Bucket(MemoryRemote):
         return {key for key in self.objects if key.startswith(prefix)}
 
     def puts(self) -> list[str]:
-        """The kinds of the objects that were put, in order."""
-        return [call.key.partition("/")[0] for call in self.calls if call.verb == "put"]
+        """The kinds of the objects that were put, in order, but for the lease of each writer."""
+        kinds = [call.key.partition("/")[0] for call in self.calls if call.verb == "put"]
+        return [kind for kind in kinds if kind != "leases"]
 
     def put_bytes(self) -> int:
         return sum(call.length or 0 for call in self.calls if call.verb == "put")

@@ -11,18 +11,16 @@ from pathlib import Path
 
 from cli.main import run
 from store.add import AddContext, AddSummary, plan_add
-from store.chunk_source import ChunkSource
 from store.chunking import ChunkingParameters
 from store.config import RemoteSettings
-from store.contents import ContentReader
 from store.git import Commit, GitRepository
 from store.git_command import find_repository, run_git
-from store.local_store import LocalSources, LocalStore
-from store.opening import RemoteParts, WrapRemote, open_reading, open_remote_parts
+from store.local_store import LocalStore
+from store.opening import WrapRemote, open_reading
 from store.paths import load_path
 from store.pointer import Pointer, parse_pointer
-from store.push import PushContext, PushPlan, PushSummary, plan_push
-from store.push_contents import TreeContents
+from store.push import PushPlan, PushSummary, plan_push
+from store.push_opening import open_push
 from store.store_settings import StoreSettings
 
 REPOSITORY_ID = "6f1c2a9e-58c4-4d0e-9f3b-2a7d1e4c5b60"
@@ -195,36 +193,8 @@ async def planned_push(
     local: LocalStore, wrap_remote: WrapRemote, *texts: str, others: Sequence[RemoteSettings] = ()
 ) -> AsyncIterator[PushPlan]:
     """The plan of a push of revisions (HEAD if none) to the remote that `wrap_remote` gives."""
-    assert local.staging is not None
-    assert local.settings.remote is not None
-    async with contextlib.AsyncExitStack() as stack:
-        opened = open_remote_parts(local, local.settings.remote, wrap_remote)
-        parts = await stack.enter_async_context(opened)
-        rest: list[RemoteParts] = [
-            await stack.enter_async_context(open_remote_parts(local, other)) for other in others
-        ]
-        elsewhere = LocalSources(None, local.index, local.cache)
-        sources = [
-            ChunkSource(local.sources, parts.catalog, None, None),
-            *(other.source(elsewhere, None) for other in rest),
-        ]
-        for source in sources:
-            stack.callback(source.close)
-        reader = parts.source(local.sources, None)
-        stack.callback(reader.close)
-        context = PushContext(
-            repository=REPOSITORY_ID,
-            tool="revfs test",
-            remote=parts.catalog.remote,
-            catalog=parts.catalog,
-            staging=local.staging,
-            cache=local.cache,
-            trees=TreeContents(
-                local.directories, [ContentReader(reader), *map(ContentReader, sources)]
-            ),
-            sources=sources,
-            timeout_seconds=TIMEOUT_SECONDS,
-        )
+    opened = open_push(local, REPOSITORY_ID, "revfs test", others, wrap_remote=wrap_remote)
+    async with opened as context:
         yield await plan_push(context, commits_of(local.repository, *texts), NoProgress())
 
 

@@ -130,8 +130,8 @@ async def test_where_an_index_object_is_gone_the_others_of_the_remote_may_serve(
     assert "is gone" in caplog.text
 
 
-def put_manifest(built: BuiltRemote, raw: bytes, milliseconds: int = 0) -> None:
-    """As the first of COMMIT's manifests in the order of the list."""
+def put_manifest(built: BuiltRemote, raw: bytes, milliseconds: int = 1 << 40) -> None:
+    """As the newest of COMMIT's manifests."""
     built.remote.objects[manifest_key(REPOSITORY, COMMIT, new_ulid(milliseconds))] = raw, 0.0
 
 

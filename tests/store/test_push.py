@@ -132,15 +132,18 @@ async def test_a_folder_remote_keeps_no_second_copy_here(
     assert packs == []
 
 
-async def test_a_plan_changes_nothing_but_a_new_remotes_format(
+async def test_a_plan_writes_a_lease_and_a_new_remotes_format_alone(
     repository: Repository, local: LocalStore, bucket: Bucket
 ) -> None:
     version(repository, local, a=b"one")
     before = staged_packs(repository)
     async with planned_push(local, to(bucket)) as plan:
         assert [commit.commit for commit in plan.commits][-1] == repository.head()
-        assert list(plan.whole_packs) == before
-        assert plan.loose_chunks == {}
+        assert list(plan.selection.whole_packs) == before
+        assert plan.selection.loose_chunks == {}
+        assert plan.lease is not None
+        assert bucket.keys("") == {FORMAT_KEY, plan.lease.key}
+        await plan.lease.drop()
     assert bucket.keys("") == {FORMAT_KEY}
     assert staged_packs(repository) == before
 
