@@ -105,6 +105,16 @@ class GitRepository:
         except GIT_ERRORS as error:
             raise GitError(f"the history cannot be read: {error}") from error
 
+    def commits_named(self, text: str) -> list[GitId]:
+        """The commit that `text` names, or those of a range (`A..B`): what can be reached from B
+        and not from A. Raises RevisionNotFound."""
+        since, dots, until = text.partition("..")
+        if not dots:
+            return [self.resolve(text).commit]
+        older = {commit.commit for commit in self.history([self.resolve(since).commit])}
+        tip = self.resolve(until or "HEAD").commit
+        return [commit.commit for commit in self.history([tip]) if commit.commit not in older]
+
     def load_tree(self, raw_id: bytes) -> bytes:
         """The raw bytes of a tree object. Raises GitError."""
         return self._load(raw_id, ObjectType.TREE)

@@ -226,7 +226,8 @@ async def plan_push(
         timeout = context.timeout_seconds
         lease, _ = await take_lease(context.remote, record, timeout, context.clock)
     try:
-        holdings = await _take_stock(context, again)
+        avoided = frozenset() if again is None else again.avoided
+        holdings = await take_stock(context, avoided)
         context.catalog.index.keep_pushed_commits(holdings.store, context.repository, set(pushed))
         sources: list[Source] = [*context.sources, _StillThere(context.itself, holdings)]
         stock = Stock(context.trees, context.staging, sources, context.remote.url)
@@ -242,11 +243,13 @@ async def plan_push(
     return PushPlan(context, new, holdings, stock, selection, lease)
 
 
-async def _take_stock(context: PushContext, again: Again | None) -> RemoteHoldings:
-    """What the remote holds, by a first look at it."""
+async def take_stock(
+    context: PushContext, avoided: frozenset[PackName] = frozenset()
+) -> RemoteHoldings:
+    """What the remote holds, by a first look at it. What is known here of each chunk is then a pack
+    that may be relied on, if there is one."""
     timeout = context.timeout_seconds
     look = await take_look(context.remote, timeout, context.clock)
-    avoided = frozenset() if again is None else again.avoided
     for anew in (False, True):
         listed = await context.catalog.fetch_listed_indexes(anew=anew)
         if listed is None:

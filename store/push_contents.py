@@ -81,15 +81,23 @@ class TreeContents:
 
         Raises LostChunk where not even the list of a file's chunks is to be had.
         """
-        wanted: dict[ChunkId, Wanted] = {}
-        for pointer, where in files:
-            await self._add_chunks(pointer, where, wanted)
+        wanted = await self._load_wanted(files)
         packs = holdings.load_packs(list(wanted))
         return {
             chunk: why
             for (chunk, why), pack in zip(wanted.items(), packs, strict=True)
             if pack is None
         }
+
+    async def load_chunks(self, files: Sequence[WantedFile]) -> list[ChunkId]:
+        """Every chunk that the files need, lists included. Raises LostChunk."""
+        return list(await self._load_wanted(files))
+
+    async def _load_wanted(self, files: Sequence[WantedFile]) -> dict[ChunkId, Wanted]:
+        wanted: dict[ChunkId, Wanted] = {}
+        for pointer, where in files:
+            await self._add_chunks(pointer, where, wanted)
+        return wanted
 
     async def _add_chunks(
         self, pointer: Pointer, where: Wanted, wanted: dict[ChunkId, Wanted]

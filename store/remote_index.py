@@ -114,22 +114,36 @@ def index_hash(raw: bytes) -> str:
     return hash_bytes(raw).hex()
 
 
-def _checked_layout(raw: bytes) -> tuple[int, int]:
-    """How many packs an index object tells of, and where its entries start.
+def index_head_bytes(start: bytes, size: int) -> int:
+    """How many bytes at its start name the packs of an index object of `size` bytes that begins
+    with `start`, 16 bytes at least. Raises MalformedObject."""
+    return _checked_layout(start, size)[1]
+
+
+def parse_index_names(head: bytes) -> list[PackName]:
+    """The names of the packs in the first `index_head_bytes` bytes of an index object."""
+    rows = _PACK.iter_unpack(memoryview(head)[_HEADER.size :])
+    return [pack_name_from_bytes(name) for name, _, _ in rows]
+
+
+def _checked_layout(raw: bytes, size: int | None = None) -> tuple[int, int]:
+    """How many packs an index object tells of, and where its entries start; of one of `size` bytes
+    `raw` may be the start alone.
 
     Its length is then exactly what its counts make it, so later work is linear in that length.
     """
-    if not _HEADER.size <= len(raw) <= MAX_INDEX_BYTES:
-        raise MalformedObject(f"an index object cannot be {len(raw)} bytes long")
+    size = len(raw) if size is None else size
+    if not _HEADER.size <= min(len(raw), size) <= size <= MAX_INDEX_BYTES:
+        raise MalformedObject(f"an index object cannot be {size} bytes long")
     magic, version, pack_count, entry_count = _HEADER.unpack_from(raw)
     if magic != _MAGIC:
         raise MalformedObject("this is not an index object")
     if version != _VERSION:
         raise UnsupportedVersion(f"an index object has the unknown version {version}")
     entries_start = _HEADER.size + pack_count * _PACK.size
-    if len(raw) != entries_start + entry_count * _ENTRY.size:
+    if size != entries_start + entry_count * _ENTRY.size:
         raise MalformedObject(
-            f"an index object of {len(raw)} bytes says that it holds {entry_count} chunks"
+            f"an index object of {size} bytes says that it holds {entry_count} chunks"
             f" in {pack_count} packs"
         )
     return pack_count, entries_start

@@ -1,0 +1,192 @@
+"""`revfs gc --remote`: space is given back in a remote; and `--undo`, which takes that back."""
+
+from collections.abc import Collection
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import partial
+
+import trio
+
+from cli.console import App, format_count
+from cli.durations import format_day
+from cli.gc_shown import PACK_HEADERS, gc_words, pack_rows, plan_json
+from cli.push import other_remotes, tool_name
+from cli.settings import Settings, load_settings
+from cli.stores import require_initialised, store_settings
+from store.collection import CollectionRules
+from store.errors import ConfigError
+from store.gc import GcContext, GcPlan, plan_gc
+from store.ids import GitId
+from store.keep_policy import KeepPolicy, find_dropped, load_names
+from store.local_store import LocalStore
+from store.progress import ByteProgress
+from store.push import PushContext, PushSummary
+from store.push_opening import open_push
+from store.repack import RepackPlan, plan_repack
+from store.undo import plan_undo
+
+_MOST_ROWS = 30
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteGc:
+    """What somebody asked for. `keep_commits` are texts that name commits, or ranges (A..B)."""
+
+    remote_name: str | None
+    branches: bool
+    tags: bool
+    since_seconds: float | None
+    keep_commits: tuple[str, ...]
+    grace_seconds: float
+    most_share: float
+    repack: bool
+    dry_run: bool
+    as_json: bool
+
+
+def collect_remote(app: App, asked: RemoteGc) -> None:
+    """Show what is to go from the remote, and have it gone. Raises StoreError."""
+    settings = _remote_settings(app, asked.remote_name)
+    rules = CollectionRules(grace_seconds=asked.grace_seconds, most_share=asked.most_share)
+    with LocalStore(store_settings(settings), to_write=True) as local:
+        run = _RemoteGcRun(app, settings, local, asked, rules)
+        trio.run(run.run)
+
+
+def undo_remote(app: App, remote_name: str | None, revisions: Collection[str]) -> None:
+    """Bring back what was forgotten. Raises StoreError."""
+    settings = _remote_settings(app, remote_name)
+    with LocalStore(store_settings(settings), to_write=True) as local, _Shown(app) as shown:
+        wanted = {local.repository.resolve(text).commit for text in revisions} or None
+        assert local.staging is not None
+        with local.staging.locked("push"):
+            done, unknown = trio.run(_undo, settings, local, wanted, shown)
+    for commit in unknown:
+        app.console.warn(f"commit {commit[:12]} is not known here and stays forgotten: git fetch")
+    if not done.commits and not unknown:
+        app.console.say("nothing of this repository was forgotten there")
+    else:
+        app.console.say(f"brought back {format_count(done.commits, 'commit')}")
+
+
+def _remote_settings(app: App, name: str | None) -> Settings:
+    settings = load_settings(app, remote_name=name)
+    if settings.remote is None:
+        raise ConfigError("there is no remote yet: `revfs remote add -d NAME URL` makes one")
+    require_initialised(settings)
+    return settings
+
+
+class _Shown:
+    """One progress display at a time."""
+
+    def __init__(self, app: App) -> None:
+        self._app = app
+        self._stack = ExitStack()
+
+    def __enter__(self) -> "_Shown":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    def looking(self) -> ByteProgress:
+        """Of files that are looked at."""
+        return self._show("look", None)
+
+    def writing(self, total_bytes: int) -> ByteProgress:
+        """Of bytes that go up."""
+        return self._show("write", total_bytes)
+
+    def close(self) -> None:
+        """End the one that is shown."""
+        self._stack.close()
+
+    def _show(self, label: str, total_bytes: int | None) -> ByteProgress:
+        self._stack.close()
+        return self._stack.enter_context(self._app.console.progress(label, total_bytes))
+
+
+async def _undo(
+    settings: Settings, local: LocalStore, wanted: set[GitId] | None, shown: _Shown
+) -> tuple[PushSummary, tuple[GitId, ...]]:
+    identity = require_initialised(settings)
+    async with open_push(local, identity, tool_name(), other_remotes(settings)) as context:
+        plan = await plan_undo(context, local.repository, wanted)
+        return await plan.execute(context, shown.looking(), shown.writing), plan.unknown
+
+
+@dataclass(frozen=True, slots=True)
+class _RemoteGcRun:
+    app: App
+    settings: Settings
+    local: LocalStore
+    asked: RemoteGc
+    rules: CollectionRules
+
+    async def run(self) -> None:
+        """Plan, show, do; first what needs no new pack, then what does."""
+        identity = require_initialised(self.settings)
+        others = other_remotes(self.settings)
+        with _Shown(self.app) as shown:
+            async with open_push(self.local, identity, tool_name(), others) as context:
+                gc = GcContext(
+                    context.remote,
+                    identity,
+                    context.tool,
+                    context.timeout_seconds,
+                    self.rules,
+                )
+                drop = partial(find_dropped, self.local.repository, self._policy())
+                plan = await plan_gc(gc, drop, to_act=not self.asked.dry_run)
+                try:
+                    repack = await self._plan_repack(context, plan, shown)
+                    shown.close()
+                    self._show(plan, repack)
+                except BaseException:
+                    if plan.lease is not None:
+                        await plan.lease.drop()
+                    raise
+                if not self.asked.dry_run:
+                    await self._act(context, plan, repack, shown)
+
+    def _policy(self) -> KeepPolicy:
+        asked, repository = self.asked, self.local.repository
+        commits = [c for text in asked.keep_commits for c in repository.commits_named(text)]
+        return KeepPolicy(asked.branches, asked.tags, asked.since_seconds, tuple(commits))
+
+    async def _plan_repack(
+        self, context: PushContext, plan: GcPlan, shown: _Shown
+    ) -> RepackPlan | None:
+        if not self.asked.repack:
+            return None
+        return await plan_repack(context, plan, self.local.repository, shown.looking())
+
+    async def _act(
+        self, context: PushContext, plan: GcPlan, repack: RepackPlan | None, shown: _Shown
+    ) -> None:
+        summary = await plan.execute()
+        if repack is not None and repack.packs:
+            assert self.local.staging is not None
+            with self.local.staging.locked("push"):
+                await repack.execute(context, shown.looking(), shown.writing)
+            shown.close()
+        if not self.asked.as_json:
+            self.app.console.say(gc_words(summary, repack))
+
+    def _show(self, plan: GcPlan, repack: RepackPlan | None) -> None:
+        names = load_names(self.settings.paths, plan.forgotten_commits)
+        console = self.app.console
+        if self.asked.as_json:
+            console.out_json(plan_json(plan, repack, names, dry_run=self.asked.dry_run))
+            return
+        if names:
+            commits = format_count(len(names), "commit")
+            console.say(f"forgotten: {commits}, which no policy keeps (--undo brings them back)")
+            rows = [(n.commit[:12], format_day(n.time_seconds), n.subject) for n in names]
+            if not console.quiet:
+                console.table(("COMMIT", "DATE", "SUBJECT"), rows[:_MOST_ROWS])
+            if len(rows) > _MOST_ROWS:
+                console.say(f"… and {len(rows) - _MOST_ROWS:,} more; --json has them all")
+        if not console.quiet:
+            console.table(PACK_HEADERS, pack_rows(plan, repack))
