@@ -203,9 +203,16 @@ async def push(
 ) -> PushSummary:
     """Push revisions (HEAD if none) to the remote that `wrap_remote` gives. Raises what went wrong
     out of the groups that it comes in."""
-    try:
+    with ungrouped():
         async with planned_push(local, wrap_remote, *texts, others=others) as plan:
             return await plan.execute(lambda total_bytes: NoProgress())
+
+
+@contextlib.contextmanager
+def ungrouped() -> Iterator[None]:
+    """Raises the one error in a group of groups as it is."""
+    try:
+        yield
     except BaseExceptionGroup as group:
         error: BaseException = group
         while isinstance(error, BaseExceptionGroup):

@@ -1,0 +1,124 @@
+"""A bucket whose clock a test sets, and runs of everything that writes to it and takes from it."""
+
+import contextlib
+from collections.abc import AsyncIterator, Callable, Collection, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from store.clocks import Clock
+from store.collection import DAY_SECONDS, CollectionRules
+from store.gc import GcContext, GcPlan, GcSummary, plan_gc
+from store.ids import GitId
+from store.keep_policy import KeepPolicy, find_dropped
+from store.local_store import LocalStore
+from store.opening import WrapRemote
+from store.push import PushContext, PushSummary, plan_push
+from store.push_opening import open_push
+from store.remote import Remote
+from store.repack import plan_repack
+from store.undo import plan_undo
+from tests.fakes.buckets import Bucket, to, version
+from tests.fakes.repositories import (
+    REPOSITORY_ID,
+    NoProgress,
+    Repository,
+    bucket_remote,
+    commits_of,
+    open_local,
+    ungrouped,
+)
+
+START_SECONDS = 1_800_000_000.0
+
+
+@dataclass
+class Time:
+    """A time that only a test moves on, for machines and buckets alike."""
+
+    seconds: float = START_SECONDS
+
+    def now(self) -> float:
+        return self.seconds
+
+    def pass_days(self, days: float) -> None:
+        self.seconds += days * DAY_SECONDS
+
+    @property
+    def clock(self) -> Clock:
+        return Clock(self.now, self.now)
+
+
+def timed_bucket(time: Time) -> Bucket:
+    """A bucket of that time."""
+    return Bucket(clock=time.now)
+
+
+def no_progress(_: int) -> NoProgress:
+    """Whom to report to, where nobody listens."""
+    return NoProgress()
+
+
+@dataclass
+class Actor:
+    """A clone with a cache of its own, and what it does to the bucket; each call of `wrap` puts
+    something between the two."""
+
+    repository: Repository
+    local: LocalStore
+    bucket: Bucket
+    time: Time
+    rules: CollectionRules = field(default_factory=CollectionRules)
+    wrap: Callable[[Remote], Remote] = field(default=lambda remote: remote)
+
+    def version(self, **contents: bytes) -> str:
+        """Add files of these contents and commit them."""
+        return version(self.repository, self.local, **contents)
+
+    async def push(self, *texts: str) -> PushSummary:
+        async with self.opened() as context:
+            commits = commits_of(self.local.repository, *texts)
+            plan = await plan_push(context, commits, NoProgress())
+            return await plan.execute(no_progress)
+
+    async def plan_gc(self, policy: KeepPolicy | None = None, *, to_act: bool = True) -> GcPlan:
+        def drop(commits: Collection[GitId]) -> set[GitId]:
+            return find_dropped(self.local.repository, policy or KeepPolicy(), commits)
+
+        async with self.opened() as context:
+            gc = GcContext(context.remote, REPOSITORY_ID, "test", 20.0, self.rules, self.time.clock)
+            return await plan_gc(gc, drop, to_act=to_act)
+
+    async def gc(self, policy: KeepPolicy | None = None) -> GcSummary:
+        return await (await self.plan_gc(policy)).execute()
+
+    async def repack(self) -> int:
+        """How many packs were written anew."""
+        gc = await self.plan_gc(to_act=False)
+        async with self.opened() as context:
+            plan = await plan_repack(context, gc, self.local.repository, NoProgress())
+            if plan.packs:
+                await plan.execute(context, NoProgress(), no_progress)
+            return len(plan.packs)
+
+    async def undo(self, *commits: str) -> PushSummary:
+        async with self.opened() as context:
+            wanted = {GitId(commit) for commit in commits} or None
+            plan = await plan_undo(context, self.local.repository, wanted)
+            return await plan.execute(context, NoProgress(), no_progress)
+
+    @contextlib.asynccontextmanager
+    async def opened(self) -> AsyncIterator[PushContext]:
+        wrap: WrapRemote = to(self.wrap(self.bucket))
+        opened = open_push(
+            self.local, REPOSITORY_ID, "test", wrap_remote=wrap, clock=self.time.clock
+        )
+        with ungrouped():
+            async with opened as context:
+                yield context
+
+
+@contextlib.contextmanager
+def actor(repository: Repository, cache: Path, bucket: Bucket, time: Time) -> Iterator[Actor]:
+    """An actor whose cache is at `cache`."""
+    with open_local(repository, cache, bucket_remote()) as local:
+        yield Actor(repository, local, bucket, time)
