@@ -7,8 +7,8 @@ manifest.
 """
 
 import shutil
-from collections.abc import Awaitable, Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeVar
@@ -49,7 +49,7 @@ class Gate:
     def __init__(self, bucket: Bucket, check: Callable[[], None]) -> None:
         self._bucket = bucket
         self._check = check
-        self._waiting: list[trio.Event] = []
+        self._waiting: list[tuple[str, trio.Event]] = []
         self._crash: str | None = None
         self.under_way = 0
 
@@ -62,19 +62,24 @@ class Gate:
         """Whether a call waits, and none is under way."""
         return bool(self._waiting) and not self.under_way
 
+    @property
+    def next(self) -> str:
+        """The verb and the key of the call that is next."""
+        return self._waiting[0][0]
+
     def let_one_through(self) -> None:
         self.under_way += 1
-        self._waiting.pop(0).set()
+        self._waiting.pop(0)[1].set()
 
     def crash(self, *, after: bool) -> None:
         """Before the call that waits, or right after it is done."""
         self._crash = "after" if after else "before"
         self.let_one_through()
 
-    async def _pass(self, call: Callable[[], Awaitable[Result]]) -> Result:
+    async def _pass(self, what: str, call: Callable[[], Awaitable[Result]]) -> Result:
         if self._crash is None:
             turn = trio.Event()
-            self._waiting.append(turn)
+            self._waiting.append((what, turn))
             await turn.wait()
             try:
                 if self._crash == "before":
@@ -88,17 +93,15 @@ class Gate:
                 self.under_way -= 1
                 if self._crash is not None:
                     self._crash = "over"
-                    for other in self._waiting:
-                        self.under_way += 1
-                        other.set()
-                    self._waiting.clear()
+                    while self._waiting:
+                        self.let_one_through()
         raise Crashed("crashed")
 
     async def fetch(self, key: str, *, max_bytes: int, timeout_seconds: float) -> bytes:
         async def call() -> bytes:
             return await self._bucket.fetch(key, max_bytes=max_bytes, timeout_seconds=1)
 
-        return await self._pass(call)
+        return await self._pass(f"fetch {key}", call)
 
     async def fetch_range(
         self, key: str, start: int, length: int, *, timeout_seconds: float
@@ -106,25 +109,25 @@ class Gate:
         async def call() -> bytes:
             return await self._bucket.fetch_range(key, start, length, timeout_seconds=1)
 
-        return await self._pass(call)
+        return await self._pass(f"fetch {key}", call)
 
     async def put(self, key: str, body: bytes | Path, *, timeout_seconds: float) -> None:
         async def call() -> None:
             await self._bucket.put(key, body, timeout_seconds=1)
 
-        await self._pass(call)
+        await self._pass(f"put {key}", call)
 
     async def list_objects(self, prefix: str, *, timeout_seconds: float) -> Sequence[ObjectInfo]:
         async def call() -> Sequence[ObjectInfo]:
             return await self._bucket.list_objects(prefix, timeout_seconds=1)
 
-        return await self._pass(call)
+        return await self._pass(f"list {prefix}", call)
 
     async def delete(self, key: str, *, timeout_seconds: float) -> None:
         async def call() -> None:
             await self._bucket.delete(key, timeout_seconds=1)
 
-        await self._pass(call)
+        await self._pass(f"delete {key}", call)
 
     def local_path(self, key: str) -> None:
         return None
@@ -211,7 +214,7 @@ class Stage:
 
     def __init__(self, left: Actor, right: Actor, template: Template) -> None:
         self.bucket, self.time = left.bucket, left.time
-        self._left, self._right = left, right
+        self.actors = self._left, self._right = left, right
         self._commits = template.commits
         needed = {
             commit: {chunk_id(content) for content in VERSIONS.get(name, ())}
@@ -219,6 +222,7 @@ class Stage:
         }
         self.checker = Checker(self.bucket, needed)
         self._passed_days = 0.0
+        self._nursery: trio.Nursery
         self.log: list[str] = []
         self.tasks: list[Task] = []
 
@@ -262,10 +266,29 @@ class Stage:
         keep = tuple(GitId(self._commits[name]) for name in ("start", "left", "right"))
         await who.gc(KeepPolicy(commits=keep))
 
+    @asynccontextmanager
+    async def open(self) -> AsyncIterator[None]:
+        """Whoever is started works inside."""
+        async with trio.open_nursery() as nursery:
+            self._nursery = nursery
+            yield
+
+    async def run(self, name: str, until: str | None = None) -> None:
+        """Have somebody work until his next call is this one, or to his end."""
+        task = next((task for task in self.tasks if task.name == name and not task.ended), None)
+        if task is None:
+            self.add(name)
+            task = self.tasks[-1]
+        if not task.started:
+            await self._start(task)
+        while not task.ended and (until is None or not task.gate.next.startswith(until)):
+            task.gate.let_one_through()
+            await self._settle(task)
+
     async def play(self, choices: Iterator[int]) -> None:
         """Let them work, a few at a time in the order in which they were added, by these choices;
         when the choices end, each to his own end."""
-        async with trio.open_nursery() as nursery:
+        async with self.open():
             task: Task | None = None
             while live := [task for task in self.tasks if not task.ended][:_AT_ONCE]:
                 who, what = divmod(next(choices, 0), 100)
@@ -274,10 +297,9 @@ class Stage:
                     task = live[who % len(live)]
                 if task.started:
                     self._act(task, what)
+                    await self._settle(task)
                 else:
-                    task.started = True
-                    nursery.start_soon(self._run, task)
-                await self._settle(task)
+                    await self._start(task)
 
     def _act(self, task: Task, what: int) -> None:
         if what >= 100 - len(PAUSES_DAYS):
@@ -291,6 +313,11 @@ class Stage:
             task.gate.crash(after=what == 1)
         else:
             task.gate.let_one_through()
+
+    async def _start(self, task: Task) -> None:
+        task.started = True
+        self._nursery.start_soon(self._run, task)
+        await self._settle(task)
 
     async def _settle(self, task: Task) -> None:
         """Wait until it has a call to make, or has ended."""

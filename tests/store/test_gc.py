@@ -8,10 +8,11 @@ import pytest
 
 from store.collection import CollectionRules
 from store.errors import Busy, RemoteDenied, StoreError
-from store.ids import GitId
+from store.ids import GitId, PackName
 from store.keep_policy import KeepPolicy
 from store.leases import LeaseKind, encode_lease, new_lease
 from store.manifests import parse_manifest
+from store.outdated_indexes import OutdatedIndexes
 from store.remote import (
     INDEX_PREFIX,
     LEASES_PREFIX,
@@ -19,6 +20,7 @@ from store.remote import (
     PACKS_PREFIX,
     TOMBS_PREFIX,
     TRASH_PREFIX,
+    index_key,
     lease_key,
 )
 from store.remote_index import parse_index
@@ -324,11 +326,17 @@ async def test_a_gc_that_ends_at_any_call_has_lost_nothing_and_can_be_repeated(
     repository = make_repository(tmp_path / "r")
     with actor(repository, tmp_path / "cache", timed_bucket(time), time) as who:
         who.rules = ALL
-        old, new = await two_versions(who, time)
+        _, new = await two_versions(who, time)
         await who.gc(keep(new))
-        who.version(a=random_bytes(5000, 3), d=random_bytes(100))
+        # Most of its chunks stay, and their list does not: of one index object one pack dies.
+        last = who.version(b=random_bytes(300_000, 2) + b"and more")
         await who.push()
+        time.pass_days(2)
+        await who.gc(keep(last))
         time.pass_days(7.1)
+        who.version(d=random_bytes(100))
+        await who.push()
+        time.pass_days(1.1)
         last = who.repository.head()
         start = dict(who.bucket.objects)
         remote = FaultyRemote(who.bucket, lambda call, number: None)
@@ -352,7 +360,38 @@ async def test_a_gc_that_ends_at_any_call_has_lost_nothing_and_can_be_repeated(
             await who.gc(keep(last))
             assert_nothing_is_missing(who.bucket)
             assert _timeless(who.bucket) == ended
-        assert old != new
+
+
+async def test_at_every_moment_an_index_object_leads_to_what_lives(
+    who: Actor, time: Time, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    who.version(b=random_bytes(300_000, 2))
+    await who.push()
+    last = who.version(b=random_bytes(300_000, 2) + b"and more")
+    await who.push()
+    time.pass_days(2)
+    await who.gc(keep(last))
+    time.pass_days(7.1)
+    start = dict(who.bucket.objects)
+
+    def watch(call: Call, number: int) -> None:
+        assert_nothing_is_missing(who.bucket)
+
+    who.wrap = lambda remote: FaultyRemote(remote, watch)
+    assert (await who.gc(keep(last))).deleted == 1
+    # Were the old one to go first, that would be seen.
+    right = OutdatedIndexes._replace
+
+    async def wrong(self: OutdatedIndexes, name: str, dead: set[PackName]) -> None:
+        kept = who.bucket.objects.pop(index_key(name))
+        await self.remote.list_objects(INDEX_PREFIX, timeout_seconds=1)
+        who.bucket.objects[index_key(name)] = kept
+        await right(self, name, dead)
+
+    monkeypatch.setattr(OutdatedIndexes, "_replace", wrong)
+    who.bucket.objects = start
+    with pytest.raises(AssertionError):
+        await who.gc(keep(last))
 
 
 def _fails_from(end: int, error: Raises, call: Call, number: int) -> Raises | None:
