@@ -10,7 +10,7 @@ import trio
 from cli.console import App, format_count
 from cli.durations import format_day
 from cli.gc_shown import PACK_HEADERS, gc_words, pack_rows, plan_json
-from cli.push import other_remotes, tool_name
+from cli.push import other_remotes
 from cli.settings import Settings, load_settings
 from cli.stores import require_initialised, store_settings
 from store.collection import CollectionRules
@@ -23,6 +23,7 @@ from store.progress import ByteProgress
 from store.push import PushContext, PushSummary
 from store.push_opening import open_push
 from store.repack import RepackPlan, plan_repack
+from store.tool_name import tool_name
 from store.undo import plan_undo
 
 _MOST_ROWS = 30

@@ -1,6 +1,5 @@
 """`revfs push`: the data of commits goes to a remote."""
 
-import importlib.metadata
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict
@@ -20,6 +19,7 @@ from store.local_store import LocalStore
 from store.progress import ByteProgress
 from store.push import PushSummary, plan_push
 from store.push_opening import open_push
+from store.tool_name import tool_name
 
 
 @click.command("push")
@@ -99,11 +99,6 @@ async def _push(
     async with open_push(local, repository_id, tool, other_remotes(settings)) as context:
         plan = await plan_push(context, commits, progress_to(None))
         return await plan.execute(progress_to)
-
-
-def tool_name() -> str:
-    """What wrote a record in a remote, for people."""
-    return f"revfs {importlib.metadata.version('revfs')}"
 
 
 def other_remotes(settings: Settings) -> list[RemoteSettings]:

@@ -19,6 +19,7 @@ from store.deferred_remote import import_ahead
 from store.errors import RepositoryGone, StoreError
 from store.fetch_service import FetchService
 from store.git_refs import require_repository
+from store.holding import Holder
 from store.kept_clones import kept_clones
 from store.local_store import LocalStore
 from store.opening import Reading, open_reading
@@ -114,6 +115,7 @@ async def _keep(
             nursery.start_soon(_keep_record, kept, line, answers)
             nursery.start_soon(_learn, reading.source.learn_commit)
             nursery.start_soon(_refresh_original, kept)
+            nursery.start_soon(_hold, kept)
             with trio.open_signal_receiver(signal.SIGTERM) as signals:
                 async for _ in signals:
                     break
@@ -129,6 +131,23 @@ async def _learn(work: Callable[[], Awaitable[None]]) -> None:
         log.debug("the remote was not asked ahead of the first read: %s", error)
     except Exception:
         log.exception("asking the remote ahead of the first read failed as it should not")
+
+
+async def _hold(kept: _Kept) -> None:
+    """Tell the remote which commit is read here, so that it is not forgotten meanwhile."""
+    remote, repository = kept.reading.remote, kept.request.settings.repository_id
+    if remote is None or repository is None:
+        return
+
+    def get_commit() -> str:
+        return kept.commit
+
+    seconds = kept.request.settings.timeout_seconds
+    try:
+        await Holder(remote.catalog.remote, repository, get_commit, seconds).run()
+    except Exception:
+        # The mount must not end because nobody is told of it.
+        log.exception("holding what is read failed as it should not")
 
 
 async def _keep_record(kept: _Kept, line: Line, answers: trio.Event) -> None:

@@ -11,10 +11,12 @@ from store.gc import GcContext, GcPlan, GcSummary, plan_gc
 from store.ids import GitId
 from store.keep_policy import KeepPolicy, find_dropped
 from store.local_store import LocalStore
+from store.manifests import parse_manifest
 from store.opening import WrapRemote
 from store.push import PushContext, PushSummary, plan_push
 from store.push_opening import open_push
-from store.remote import Remote
+from store.remote import INDEX_PREFIX, MANIFESTS_PREFIX, PACKS_PREFIX, Remote
+from store.remote_index import parse_index
 from store.repack import plan_repack
 from store.undo import plan_undo
 from tests.fakes.buckets import Bucket, to, version
@@ -25,6 +27,7 @@ from tests.fakes.repositories import (
     bucket_remote,
     commits_of,
     open_local,
+    random_bytes,
     ungrouped,
 )
 
@@ -67,7 +70,7 @@ class Actor:
     local: LocalStore
     bucket: Bucket
     time: Time
-    rules: CollectionRules = field(default_factory=CollectionRules)
+    rules: CollectionRules = field(default_factory=lambda: CollectionRules(most_share=1.0))
     wrap: Callable[[Remote], Remote] = field(default=lambda remote: remote)
 
     def version(self, **contents: bytes) -> str:
@@ -122,3 +125,36 @@ def actor(repository: Repository, cache: Path, bucket: Bucket, time: Time) -> It
     """An actor whose cache is at `cache`."""
     with open_local(repository, cache, bucket_remote()) as local:
         yield Actor(repository, local, bucket, time)
+
+
+async def two_versions(who: Actor, time: Time) -> tuple[str, str]:
+    """`a` in two versions and `b` in both, each in a pack of its own, pushed some days ago."""
+    who.version(b=random_bytes(300_000, 2))
+    await who.push()
+    old = who.version(a=random_bytes(5000, 1))
+    await who.push()
+    new = who.version(a=random_bytes(5000, 3))
+    await who.push()
+    time.pass_days(2)
+    return old, new
+
+
+def keep(*commits: str) -> KeepPolicy:
+    return KeepPolicy(commits=tuple(GitId(commit) for commit in commits))
+
+
+def indexed_packs(bucket: Bucket) -> set[str]:
+    keys = bucket.keys(INDEX_PREFIX)
+    return {pack.name for key in keys for pack in parse_index(bucket.objects[key][0])}
+
+
+def packs_in(bucket: Bucket) -> set[str]:
+    return {key.rpartition("/")[2] for key in bucket.keys(PACKS_PREFIX)}
+
+
+def assert_nothing_is_missing(bucket: Bucket) -> None:
+    """Every pack that a manifest names is there, and in an index object."""
+    for key in bucket.keys(MANIFESTS_PREFIX):
+        needed = set(parse_manifest(bucket.objects[key][0]).packs)
+        assert needed <= packs_in(bucket)
+        assert needed <= indexed_packs(bucket)

@@ -15,7 +15,6 @@ from typing import TypeVar
 
 import trio
 
-from store.collection import CollectionRules
 from store.errors import RemoteDenied, StoreError, leaves_of
 from store.ids import ChunkId, GitId, PackName, chunk_id
 from store.keep_policy import KeepPolicy
@@ -337,7 +336,7 @@ class Stage:
 
 
 @contextmanager
-def staged(template: Template, folder: Path, most_share: float = 1.0) -> Iterator[Stage]:
+def staged(template: Template, folder: Path) -> Iterator[Stage]:
     """A stage of its own in `folder`."""
     with ExitStack() as stack:
         bucket = timed_bucket(time := Time())
@@ -347,5 +346,4 @@ def staged(template: Template, folder: Path, most_share: float = 1.0) -> Iterato
                 shutil.copytree(template.folder / part, folder / part, symlinks=True)
             opened = actor(Repository(folder / name), folder / f"{name}-cache", bucket, time)
             actors.append(stack.enter_context(opened))
-            actors[-1].rules = CollectionRules(most_share=most_share)
         yield Stage(*actors, template)

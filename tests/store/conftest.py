@@ -11,6 +11,7 @@ from store.git import GitRepository
 from store.git_command import find_repository
 from store.local_store import LocalStore
 from tests.fakes.buckets import Bucket
+from tests.fakes.collected import Actor, Time, actor, timed_bucket
 from tests.fakes.config_files import ConfigFiles
 from tests.fakes.lying_server import Liar, serve_liar
 from tests.fakes.repositories import Repository, bucket_remote, open_local
@@ -38,6 +39,19 @@ def local(
     remote = bucket_remote() if "bucket" in request.fixturenames else None
     with open_local(repository, tmp_path / "cache", remote) as local:
         yield local
+
+
+@pytest.fixture
+def time() -> Time:
+    """The time of `who` and of the bucket that he pushes to."""
+    return Time()
+
+
+@pytest.fixture
+def who(repository: Repository, tmp_path: Path, time: Time) -> Iterator[Actor]:
+    """A clone with a cache, and a bucket that it pushes to."""
+    with actor(repository, tmp_path / "cache", timed_bucket(time), time) as who:
+        yield who
 
 
 @pytest.fixture

@@ -1,36 +1,26 @@
 """`gc` of a remote through all its parts, over a bucket whose time the test sets."""
 
-import functools
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from store.collection import CollectionRules
-from store.errors import Busy, RemoteDenied, StoreError
-from store.ids import GitId, PackName
-from store.keep_policy import KeepPolicy
+from store.errors import Busy, StoreError
 from store.leases import LeaseKind, encode_lease, new_lease
-from store.manifests import parse_manifest
-from store.outdated_indexes import OutdatedIndexes
 from store.remote import (
-    INDEX_PREFIX,
     LEASES_PREFIX,
     MANIFESTS_PREFIX,
     PACKS_PREFIX,
     TOMBS_PREFIX,
     TRASH_PREFIX,
-    index_key,
     lease_key,
 )
-from store.remote_index import parse_index
 from store.sealed_text import seal
-from tests.fakes.buckets import Bucket, assert_complete, manifests, to
-from tests.fakes.collected import Actor, Time, actor, timed_bucket
-from tests.fakes.faulty_remote import FaultyRemote, Raises
+from tests.fakes.buckets import assert_complete, manifests, to
+from tests.fakes.collected import Actor, Time, actor, indexed_packs, keep, packs_in, two_versions
+from tests.fakes.faulty_remote import FaultyRemote
 from tests.fakes.memory_remote import Call
 from tests.fakes.repositories import (
-    Repository,
     make_repository,
     open_local,
     random_bytes,
@@ -39,46 +29,7 @@ from tests.fakes.repositories import (
 
 pytestmark = pytest.mark.usefixtures("in_no_hurry_for_git")
 
-ALL = CollectionRules(most_share=1.0)
 LEASE = "12345678-1234-4234-8234-123456789abc"
-
-
-@pytest.fixture
-def time() -> Time:
-    return Time()
-
-
-@pytest.fixture
-def who(repository: Repository, tmp_path: Path, time: Time) -> Iterator[Actor]:
-    """A clone, and the bucket that it pushes to."""
-    with actor(repository, tmp_path / "cache", timed_bucket(time), time) as who:
-        who.rules = ALL
-        yield who
-
-
-async def two_versions(who: Actor, time: Time) -> tuple[str, str]:
-    """`a` in two versions and `b` in both, each in a pack of its own, pushed some days ago."""
-    who.version(b=random_bytes(300_000, 2))
-    await who.push()
-    old = who.version(a=random_bytes(5000, 1))
-    await who.push()
-    new = who.version(a=random_bytes(5000, 3))
-    await who.push()
-    time.pass_days(2)
-    return old, new
-
-
-def keep(*commits: str) -> KeepPolicy:
-    return KeepPolicy(commits=tuple(GitId(commit) for commit in commits))
-
-
-def indexed_packs(bucket: Bucket) -> set[str]:
-    keys = bucket.keys(INDEX_PREFIX)
-    return {pack.name for key in keys for pack in parse_index(bucket.objects[key][0])}
-
-
-def packs_in(bucket: Bucket) -> set[str]:
-    return {key.rpartition("/")[2] for key in bucket.keys(PACKS_PREFIX)}
 
 
 async def test_without_a_policy_only_what_no_manifest_names_goes(who: Actor, time: Time) -> None:
@@ -205,7 +156,6 @@ async def test_a_pack_that_an_unknown_commit_needs_is_not_written_anew(
     old, _ = await two_versions(who, time)
     other = make_repository(tmp_path / "other")
     with actor(other, tmp_path / "other-cache", who.bucket, time) as stranger:
-        stranger.rules = ALL
         stranger.version(a=random_bytes(5000, 1))
         await stranger.push()
         foreign = stranger.repository.head()
@@ -317,94 +267,3 @@ async def test_a_plan_to_be_shown_writes_nothing(who: Actor, time: Time) -> None
     plan = await who.plan_gc(keep(new), to_act=False)
     assert plan.decisions.forget
     assert {call.verb for call in who.bucket.calls} == {"list", "fetch"}
-
-
-@pytest.mark.parametrize("after", [False, True])
-async def test_a_gc_that_ends_at_any_call_has_lost_nothing_and_can_be_repeated(
-    tmp_path: Path, time: Time, after: bool
-) -> None:
-    repository = make_repository(tmp_path / "r")
-    with actor(repository, tmp_path / "cache", timed_bucket(time), time) as who:
-        who.rules = ALL
-        _, new = await two_versions(who, time)
-        await who.gc(keep(new))
-        # Most of its chunks stay, and their list does not: of one index object one pack dies.
-        last = who.version(b=random_bytes(300_000, 2) + b"and more")
-        await who.push()
-        time.pass_days(2)
-        await who.gc(keep(last))
-        time.pass_days(7.1)
-        who.version(d=random_bytes(100))
-        await who.push()
-        time.pass_days(1.1)
-        last = who.repository.head()
-        start = dict(who.bucket.objects)
-        remote = FaultyRemote(who.bucket, lambda call, number: None)
-        who.wrap = lambda _: remote
-        await who.gc(keep(last))
-        ended = _timeless(who.bucket)
-        calls = len(remote.calls)
-        assert calls > 15
-        for end in range(calls - 1):
-            who.bucket.objects = dict(start)
-            error = Raises(RemoteDenied("the end"), after=after)
-            plan = functools.partial(_fails_from, end, error)
-            who.wrap = lambda remote, plan=plan: FaultyRemote(remote, plan)
-            with pytest.raises(RemoteDenied):
-                await who.gc(keep(last))
-            assert_nothing_is_missing(who.bucket)
-            # Its lease could not be deleted, and this process lives.
-            for key in who.bucket.keys(LEASES_PREFIX):
-                del who.bucket.objects[key]
-            who.wrap = lambda remote: remote
-            await who.gc(keep(last))
-            assert_nothing_is_missing(who.bucket)
-            assert _timeless(who.bucket) == ended
-
-
-async def test_at_every_moment_an_index_object_leads_to_what_lives(
-    who: Actor, time: Time, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    who.version(b=random_bytes(300_000, 2))
-    await who.push()
-    last = who.version(b=random_bytes(300_000, 2) + b"and more")
-    await who.push()
-    time.pass_days(2)
-    await who.gc(keep(last))
-    time.pass_days(7.1)
-    start = dict(who.bucket.objects)
-
-    def watch(call: Call, number: int) -> None:
-        assert_nothing_is_missing(who.bucket)
-
-    who.wrap = lambda remote: FaultyRemote(remote, watch)
-    assert (await who.gc(keep(last))).deleted == 1
-    # Were the old one to go first, that would be seen.
-    right = OutdatedIndexes._replace
-
-    async def wrong(self: OutdatedIndexes, name: str, dead: set[PackName]) -> None:
-        kept = who.bucket.objects.pop(index_key(name))
-        await self.remote.list_objects(INDEX_PREFIX, timeout_seconds=1)
-        who.bucket.objects[index_key(name)] = kept
-        await right(self, name, dead)
-
-    monkeypatch.setattr(OutdatedIndexes, "_replace", wrong)
-    who.bucket.objects = start
-    with pytest.raises(AssertionError):
-        await who.gc(keep(last))
-
-
-def _fails_from(end: int, error: Raises, call: Call, number: int) -> Raises | None:
-    return error if number >= end else None
-
-
-def _timeless(bucket: Bucket) -> set[str]:
-    return set(bucket.objects)
-
-
-def assert_nothing_is_missing(bucket: Bucket) -> None:
-    """Every pack that a manifest names is there, and in an index object."""
-    for key in bucket.keys(MANIFESTS_PREFIX):
-        needed = set(parse_manifest(bucket.objects[key][0]).packs)
-        assert needed <= packs_in(bucket)
-        assert needed <= indexed_packs(bucket)

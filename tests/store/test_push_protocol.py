@@ -1,8 +1,7 @@
 """`push` by the rules that keep data while others collect: its lease, its looks, the tombs."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
 
@@ -17,33 +16,15 @@ from store.remote import (
     MANIFESTS_PREFIX,
     PACKS_PREFIX,
     TOMBS_PREFIX,
-    parse_pack_key,
     tomb_key,
 )
 from tests.fakes.buckets import Bucket, assert_complete, manifests
-from tests.fakes.collected import START_SECONDS, Actor, Time, actor, timed_bucket
+from tests.fakes.collected import START_SECONDS, Actor, Time, packs_in, timed_bucket
 from tests.fakes.faulty_remote import Fault, FaultyRemote
 from tests.fakes.memory_remote import Call
-from tests.fakes.repositories import Repository, random_bytes
+from tests.fakes.repositories import random_bytes
 
 pytestmark = pytest.mark.usefixtures("in_no_hurry_for_git")
-
-
-@pytest.fixture
-def time() -> Time:
-    return Time()
-
-
-@pytest.fixture
-def who(repository: Repository, tmp_path: Path, time: Time) -> Iterator[Actor]:
-    """A clone, and the bucket that it pushes to."""
-    with actor(repository, tmp_path / "cache", timed_bucket(time), time) as who:
-        yield who
-
-
-def packs_in(bucket: Bucket) -> set[PackName]:
-    found = (parse_pack_key(key) for key in bucket.keys(PACKS_PREFIX))
-    return {name for name in found if name is not None}
 
 
 def condemn(bucket: Bucket, *packs: PackName) -> None:
