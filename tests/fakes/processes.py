@@ -1,6 +1,7 @@
 """Python in a process of its own, for what only a real end, a real kill or a real pipe can show."""
 
 import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -20,3 +21,10 @@ def revfs_command(*arguments: str | Path) -> list[str]:
 def environment_with(**variables: str) -> dict[str, str]:
     """The environment of this test and `variables`; our modules are found from any folder."""
     return {**os.environ, "PYTHONPATH": str(ROOT), **variables}
+
+
+def ended_process() -> int:
+    """The number of a process that was, and is no more."""
+    process = subprocess.Popen(python_command(""))
+    process.wait()
+    return process.pid
