@@ -27,7 +27,7 @@ class KnownChunks:
     def _load(self, chunks: Sequence[ChunkId]) -> list[bool]:
         known = [False] * len(chunks)
         if self._staging is not None:
-            known = self._staging.load_present(chunks)
+            known = self._staging.rely_on(chunks)
         if self._store is not None:
             absent = [number for number, is_known in enumerate(known) if not is_known]
             spans = self._index.load_spans(self._store, [chunks[number] for number in absent])

@@ -5,7 +5,7 @@ What only stages (git's filter, above all, which is started by every git add) pa
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 from store.cache_index import CacheIndex, PackPlace
 from store.chunking import DEFAULT_CHUNKING, ChunkingParameters
@@ -15,6 +15,7 @@ from store.local_folders import make_private_folder
 from store.pack_cache import PackCache
 from store.remote_format import RemoteFormat
 from store.staging import Staging, has_staged_packs, open_repository_tables
+from store.staging_hold import hold_staging
 from store.stat_cache import StatCache
 from store.store_settings import StoreSettings
 from store.tables import Tables
@@ -40,7 +41,8 @@ class LocalStore:
     """
 
     def __init__(self, settings: StoreSettings, *, to_write: bool) -> None:
-        """With `to_write` the folder for staged packs is made if there is none."""
+        """With `to_write` the folder for staged packs is made if there is none, and none of them is
+        dropped before this is closed."""
         self.settings = settings
         make_private_folder(settings.cache_directory)
         self.index = CacheIndex(make_private_folder(settings.cache_directory / "index"))
@@ -50,11 +52,14 @@ class LocalStore:
         # The remote's, once it is known; asked for with every chunk.
         self._store_id: str | None = None
         self._tables: Tables | None = None
+        self._hold: BinaryIO | None = None
         self.staging: Staging | None = None
         state_dir = settings.paths.state_dir
         if to_write or has_staged_packs(state_dir):
             self._tables = open_repository_tables(state_dir)
             self.staging = Staging(state_dir, self._tables)
+        if to_write:
+            self._hold = hold_staging(state_dir)
 
     @cached_property
     def repository(self) -> "GitRepository":
@@ -80,6 +85,8 @@ class LocalStore:
         self.index.close()
         if "repository" in self.__dict__:
             self.repository.close()
+        if self._hold is not None:
+            self._hold.close()
 
     def __enter__(self) -> "LocalStore":
         return self
@@ -103,8 +110,9 @@ class LocalStore:
         return DEFAULT_CHUNKING if found is None else found.chunking
 
     def is_known(self, chunk: ChunkId) -> bool:
-        """Whether a chunk is staged, or in the remote as far as this machine knows."""
-        if self.staging is not None and self.staging.load_place(chunk) is not None:
+        """Whether a chunk is staged, or in the remote as far as this machine knows; for whoever
+        stages nothing where it is."""
+        if self.staging is not None and self.staging.rely_on([chunk])[0]:
             return True
         if self._store_id is None:
             self._store_id = self.load_store_id()

@@ -7,7 +7,9 @@ the truth, the tables are an index to it.
 """
 
 import logging
+import os
 import struct
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -16,7 +18,13 @@ from typing import BinaryIO
 
 from store.cache_index import PackPlace, PackSpan, is_place, parse_place, parse_span
 from store.errors import Busy, IntegrityError, MalformedObject, StoreError
-from store.ids import ChunkId, PackName, is_pack_name
+from store.ids import (
+    PACK_NAME_BYTES,
+    ChunkId,
+    PackName,
+    is_pack_name,
+    pack_name_from_bytes,
+)
 from store.local_folders import make_private_folder, try_lock
 from store.packs import PackKind, PackTable, load_pack_table, unpack_chunk
 from store.staged_writer import (
@@ -32,6 +40,8 @@ log = logging.getLogger(__name__)
 
 _PACK = struct.Struct("<Q")
 _TABLE_NAMES = ("chunks", "packs", "files")
+# How often a pack that is relied on again and again is marked as used.
+_FRESHEN_SECONDS = 60.0
 
 
 def open_repository_tables(state_dir: Path) -> Tables:
@@ -66,6 +76,8 @@ class Staging:
         self._state_dir = state_dir
         self._folder = make_private_folder(state_dir / "staged")
         self._tables = tables
+        # When packs were last marked as used here, by raw name and the steady clock.
+        self._freshened: dict[bytes, float] = {}
         self._reconcile()
         self._save_unfinished()
 
@@ -75,16 +87,19 @@ class Staging:
         with (self._state_dir / f"{verb}.lock").open("w") as lock:
             if not try_lock(lock):
                 raise Busy(f"another revfs {verb} is at work in this repository; wait for its end")
-            self._remove_leftovers()
+            self._save_unfinished()
+            for leftover in self.find_leftovers():
+                leftover.unlink(missing_ok=True)
             yield
 
-    def _remove_leftovers(self) -> None:
-        self._save_unfinished()
+    def find_leftovers(self) -> Iterator[Path]:
+        """What killed writers have left of packs, and nothing can be made of. Nobody takes up such
+        a file while it is handed out."""
         for leftover in self._folder.glob(f"*{TEMPORARY_SUFFIX}"):
             with suppress(FileNotFoundError), leftover.open("rb") as file:
                 # Whoever is writing it holds its lock; one with a journal could not be saved now.
                 if try_lock(file) and not leftover.with_suffix(JOURNAL_SUFFIX).exists():
-                    leftover.unlink(missing_ok=True)
+                    yield leftover
 
     def _save_unfinished(self) -> None:
         """Make whole packs of those that a killed writer left with a journal."""
@@ -131,6 +146,26 @@ class Staging:
     def load_present(self, chunks: Sequence[ChunkId]) -> list[bool]:
         """Whether each chunk is staged, in the order asked: for whoever only counts."""
         return [is_place(value) for value in self._tables.get_many("chunks", list(chunks))]
+
+    def rely_on(self, chunks: Sequence[ChunkId]) -> list[bool]:
+        """As `load_present`, for whoever stages nothing where that is said. The packs count as used
+        just now, so that none is dropped before git has the pointers that need it."""
+        values = self._tables.get_many("chunks", list(chunks))
+        names = {value[:PACK_NAME_BYTES] for value in values if is_place(value)}
+        there = {name for name in names if self._freshen(name)}
+        return [is_place(value) and value[:PACK_NAME_BYTES] in there for value in values]
+
+    def _freshen(self, raw_name: bytes) -> bool:
+        """Mark a pack as used; whether it is there."""
+        now = time.monotonic()
+        last = self._freshened.get(raw_name)
+        if last is None or now - last > _FRESHEN_SECONDS:
+            try:
+                os.utime(self.path_of(pack_name_from_bytes(raw_name)))
+            except FileNotFoundError:
+                return False
+            self._freshened[raw_name] = now
+        return True
 
     def packs(self) -> list[StagedPack]:
         """Every staged pack."""
