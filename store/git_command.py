@@ -9,14 +9,15 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryFile
 
 from store.errors import GitError
 
-_ERROR_PREFIXES = ("fatal: ", "error: ")
+_ERROR_PREFIXES = ("fatal: ", "error: ", "warning: ")
 _REV_PARSE = ("rev-parse", "--path-format=absolute", "--git-dir", "--git-common-dir")
 # What git rev-parse --local-env-vars names, but for settings that were given with git -c.
 _REPOSITORY_VARIABLES = (
@@ -29,6 +30,7 @@ _REPOSITORY_VARIABLES = (
     "GIT_PREFIX",
     "GIT_WORK_TREE",
 )
+_BLOCK_BYTES = 64 << 10
 _END_SECONDS = 2.0
 _CHECK_SECONDS = 0.2
 
@@ -77,6 +79,47 @@ def run_git(
     if completed.returncode not in ok_codes:
         raise GitError(_complaint(completed))
     return completed.stdout or b""
+
+
+def stream_git(
+    arguments: Sequence[str | bytes],
+    *,
+    cwd: Path,
+    stdin: bytes = b"",
+    environment: Mapping[str, str | None] | None = None,
+) -> Iterator[bytes]:
+    """What git prints, some at a time. `environment` is what it sees besides ours; None stands for
+    a variable that it is not to see. When it is listened to no more, it is ended.
+
+    Raises GitError as `run_git` does, and, behind the last bytes, where git complained of anything.
+    """
+    wanted = {**os.environ, "LC_ALL": "C", **(environment or {})}
+    seen = {name: value for name, value in wanted.items() if value is not None}
+    # In files: git reads and writes as it likes, and none of us waits for the other.
+    with TemporaryFile() as source, TemporaryFile() as complaint:
+        source.write(stdin)
+        source.seek(0)
+        command = ["git", *arguments]
+        try:
+            process = subprocess.Popen(
+                command, cwd=cwd, env=seen, stdin=source, stdout=subprocess.PIPE, stderr=complaint
+            )
+        except OSError as error:
+            raise _cannot_run(error, cwd) from error
+        with process:
+            assert process.stdout is not None
+            try:
+                while block := process.stdout.read(_BLOCK_BYTES):
+                    yield block
+            except BaseException:
+                process.kill()
+                raise
+        complaint.seek(0)
+        words = complaint.read()
+    if process.returncode or words:
+        raise GitError(
+            _complaint(subprocess.CompletedProcess(command, process.returncode, b"", words))
+        )
 
 
 def run_network_git(

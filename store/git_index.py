@@ -46,6 +46,9 @@ GIT_ERRORS = (pygit2.GitError, KeyError, ValueError, OSError)
 _EXTENDED = 1 << 14
 _SKIP_WORKTREE = 1 << 14
 _OWN_LOCK = b"revfs\n"
+LOCK_NAME = "index.lock"
+OWN_FRESH_INDEX = "index.revfs"
+"""What is to become git's index, while it is written under git's lock."""
 
 
 class IndexChange(NamedTuple):
@@ -186,12 +189,12 @@ def _require_names(paths: Iterable[bytes]) -> None:
 @contextmanager
 def _locked(index: Path) -> Iterator[Path]:
     """Hold git's lock on the index, give a copy of it to change, and put that in its place."""
-    lock = index.with_name("index.lock")
-    fresh = index.with_name("index.revfs")
+    lock = index.with_name(LOCK_NAME)
+    fresh = index.with_name(OWN_FRESH_INDEX)
     held = _take_lock(lock)
     try:
         # What a killed run left; the second is libgit2's own temporary file.
-        for leftover in (fresh, fresh.with_name("index.revfs.lock")):
+        for leftover in (fresh, fresh.with_name(f"{OWN_FRESH_INDEX}.lock")):
             leftover.unlink(missing_ok=True)
         if index.exists():
             shutil.copyfile(index, fresh)
@@ -211,7 +214,7 @@ def _take_lock(lock: Path) -> int:
         try:
             held = os.open(lock, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o666)
         except FileExistsError:
-            if not _remove_stale_lock(lock):
+            if not remove_stale_lock(lock):
                 raise
             held = os.open(lock, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o666)
     except FileExistsError as error:
@@ -226,7 +229,10 @@ def _take_lock(lock: Path) -> int:
     return held
 
 
-def _remove_stale_lock(lock: Path) -> bool:
+def remove_stale_lock(lock: Path) -> bool:
+    """Take git's lock on an index away if a killed run of ours left it; whether it was that."""
+    if lock.name != LOCK_NAME:
+        return False
     try:
         with lock.open("rb") as file:
             flock(file, LOCK_EX | LOCK_NB)
