@@ -55,6 +55,7 @@ VERBS = {
     "status": Verb("cli.status:command", "Show what is staged, modified, not pushed, and cached."),
     "diff": Verb("cli.diff:command", "Compare the files of two revisions."),
     "run": Verb("cli.run:command", "Run a command and record its inputs and outputs."),
+    "gc": Verb("cli.gc:command", "Give space back: of the cache, and what nothing needs."),
     "config": Verb("cli.config:command", "Read and write settings."),
     "doctor": Verb("cli.doctor:command", "Check what revfs needs, and say how to mend it."),
     "completion": Verb("cli.completion:command", "Print what makes a shell complete revfs."),

@@ -212,6 +212,13 @@ class CacheIndex:
         keys = self._tables.scan_keys("packs", prefix)
         return [pack_name_from_bytes(key[len(prefix) :]) for key in keys]
 
+    def load_packs_of_remotes(self) -> set[PackName]:
+        """The packs of every store whose tables are known here: what can be fetched again, as far
+        as this machine knows."""
+        # Keys are a prefix for the store and the pack's raw name.
+        keys = self._tables.scan_keys("packs")
+        return {pack_name_from_bytes(key[-PACK_NAME_BYTES:]) for key in keys}
+
     def load_index_of_pack(self, store: str, pack: PackName) -> str | None:
         """The hash (hex) of an index object that lists a pack, as far as known here."""
         raw = self._tables.get("packs", _store_prefix(store) + bytes.fromhex(pack))

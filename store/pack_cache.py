@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from fcntl import LOCK_EX, flock
 from pathlib import Path
 
 from store import byte_ranges
@@ -280,11 +281,22 @@ class PackCache:
         with (self._folder / ".evicting").open("w") as lock:
             if not try_lock(lock):
                 return []
-            plan = plan_eviction(self._load_uses(), self._budget_bytes, self._disk())
+            plan = self.plan_evict()
             self._remove(use.pack for use in plan)
         return plan
 
-    def _load_uses(self) -> list[PackUse]:
+    def plan_evict(self) -> list[PackUse]:
+        """What `evict` would drop now."""
+        return plan_eviction(self.load_uses(), self._budget_bytes, self._disk())
+
+    def evict_packs(self, packs: Iterable[PackName]) -> None:
+        """Drop these packs, whoever uses them: what is needed of them is fetched again."""
+        with (self._folder / ".evicting").open("w") as lock:
+            # Whoever evicts is done soon.
+            flock(lock, LOCK_EX)
+            self._remove(packs)
+
+    def load_uses(self) -> list[PackUse]:
         """Every pack on the disk, also those that a crash left there before they had rows."""
         uses = self._index.load_uses()
         known = {use.pack for use in uses}
