@@ -44,7 +44,8 @@ def collect_locally(app: App, settings: Settings, flags: LocalGcFlags) -> None:
     logs = find_old_logs(settings.cache_directory / "logs", records, now - grace)
     common = str(settings.paths.common_dir)
     mounted = {GitId(r.commit) for r in records if r.common_dir == common and is_git_id(r.commit)}
-    with LocalStore(store_settings(settings), to_write=False) as local:
+    has_state = (settings.paths.state_dir / "staged").is_dir()
+    with LocalStore(store_settings(settings), to_write=has_state, holds=False) as local:
         plan = trio.run(
             partial(
                 plan_local_gc,

@@ -40,9 +40,9 @@ class LocalStore:
     Git's objects are opened at their first use: what only stages has no need of libgit2.
     """
 
-    def __init__(self, settings: StoreSettings, *, to_write: bool) -> None:
+    def __init__(self, settings: StoreSettings, *, to_write: bool, holds: bool = True) -> None:
         """With `to_write` the folder for staged packs is made if there is none, and none of them is
-        dropped before this is closed."""
+        dropped before this is closed, unless whoever drops some `holds` none."""
         self.settings = settings
         make_private_folder(settings.cache_directory)
         self.index = CacheIndex(make_private_folder(settings.cache_directory / "index"))
@@ -58,7 +58,7 @@ class LocalStore:
         if to_write or has_staged_packs(state_dir):
             self._tables = open_repository_tables(state_dir)
             self.staging = Staging(state_dir, self._tables)
-        if to_write:
+        if to_write and holds:
             self._hold = hold_staging(state_dir)
 
     @cached_property

@@ -1,4 +1,4 @@
-"""What hides a part of what git has, or is in the middle of changing it, is said, not passed over."""
+"""What hides a part of what git has, or is in the middle of changing it, is said."""
 
 import shutil
 from collections.abc import Callable
@@ -24,9 +24,7 @@ def linked(repository: Repository) -> Repository:
     return other
 
 
-def test_an_ordinary_repository_is_in_sight(
-    repository: Repository, paths: RepositoryPaths
-) -> None:
+def test_an_ordinary_repository_is_in_sight(repository: Repository, paths: RepositoryPaths) -> None:
     linked(repository)
     repository.git("symbolic-ref", "refs/remotes/origin/HEAD", "refs/remotes/origin/gone")
     repository.git("update-ref", "refs/heads/one", "HEAD")
