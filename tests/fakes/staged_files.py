@@ -47,7 +47,7 @@ class StagedFiles:
                 packs.add(self.write_pack([raw], PackKind.LISTS))
         text = pointer.to_bytes()
         self.contents[text] = content
-        self.packs[text] = packs
+        self.packs[text] = self.packs.get(text, set()) | packs
         return text
 
     def write_pack(self, chunks: list[bytes], kind: PackKind = PackKind.DATA) -> PackName:
