@@ -2,45 +2,70 @@
 
 import click
 
+from cli.completing import complete_revision
 from cli.console import App
 from cli.durations import DURATION
 from cli.gc_local import LocalGcFlags, collect_locally
+from cli.gc_options import RemoteFlags, remote_options
 from cli.options import JSON
 from cli.settings import load_settings
 
 
 @click.command("gc")
+@click.argument("revisions", metavar="[REV...]", nargs=-1, shell_complete=complete_revision)
 @click.option(
     "--all", "everything", is_flag=True, help="Evict all of the cache that can be fetched again."
 )
+@remote_options
 @click.option(
     "--grace",
     "grace_seconds",
     type=DURATION,
     metavar="TIME",
-    help="Keep what was used within that time, like 12h or 30d (14d).",
+    help="Keep what was used within that time, like 12h or 30d (14d; in a remote 7d).",
 )
 @click.option("-n", "--dry-run", is_flag=True, help="Show what would go, and change nothing.")
 @JSON
 @click.pass_obj
 def command(
-    app: App, everything: bool, grace_seconds: float | None, dry_run: bool, as_json: bool
+    app: App,
+    revisions: tuple[str, ...],
+    everything: bool,
+    remote: RemoteFlags,
+    grace_seconds: float | None,
+    dry_run: bool,
+    as_json: bool,
 ) -> None:
-    """Give space back on this machine, and show first what goes.
+    """Give space back on this machine, or in a remote, and show first what goes.
 
-    From the cache goes what is over its budget (cache.size; without one, until a tenth of the disk
-    is free), least recently used first; with --all, everything that can be fetched again, also
-    below running mounts. Staged packs, which no remote has yet, go where no ref, index, stash or
-    reflog of any worktree, no running mount, and nothing that git is in the middle of, needs a
-    chunk of them, and nobody has relied on them within the grace. Where that cannot be told, as in
-    a shallow clone, they all stay, and the exit code says so. What killed commands and mounts that
-    are gone have left goes too.
+    On this machine: from the cache goes what is over its budget (cache.size; without one, until a
+    tenth of the disk is free), least recently used first; with --all, everything that can be
+    fetched again, also below running mounts. Staged packs, which no remote has yet, go where no
+    ref, index, stash or reflog of any worktree, no running mount, and nothing that git is in the
+    middle of, needs a chunk of them, and nobody has relied on them within the grace. Where that
+    cannot be told, as in a shallow clone, they all stay, and the exit code says so. What killed
+    commands and mounts that are gone have left goes too.
+
+    With --remote: packs go that no commit in the remote needs. Which commits it has, --keep-…
+    decide: those of this repository that none of them keeps are forgotten, but for what is checked
+    out, and what this clone does not know. With none of them nothing is forgotten. What is to go is
+    condemned first, and deleted by a later gc, when the grace is over; until then --undo brings
+    commits back. Packs of which less than half is needed are written anew.
 
     \b
-    Example:
+    Examples:
       revfs gc --all --dry-run
+      revfs gc --remote origin --keep-branches --keep-tags --keep-since 90d
+      revfs gc --undo
     """
-    settings = load_settings(app)
-    collect_locally(
-        app, settings, LocalGcFlags(everything, grace_seconds, dry_run=dry_run, as_json=as_json)
-    )
+    remote.require_meant(everything, revisions)
+    if remote.remote_name is None and not remote.undo:
+        flags = LocalGcFlags(everything, grace_seconds, dry_run=dry_run, as_json=as_json)
+        collect_locally(app, load_settings(app), flags)
+        return
+    from cli.gc_remote import collect_remote, undo_remote
+
+    if remote.undo:
+        undo_remote(app, remote.remote_name, revisions)
+    else:
+        collect_remote(app, remote, grace_seconds, dry_run=dry_run, as_json=as_json)

@@ -2,13 +2,14 @@
 
 from collections.abc import Collection
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import trio
 
 from cli.console import App, format_count
 from cli.durations import format_day
+from cli.gc_options import RemoteFlags
 from cli.gc_shown import PACK_HEADERS, gc_words, pack_rows, plan_json
 from cli.push import other_remotes
 from cli.settings import Settings, load_settings
@@ -29,28 +30,16 @@ from store.undo import plan_undo
 _MOST_ROWS = 30
 
 
-@dataclass(frozen=True, slots=True)
-class RemoteGc:
-    """What somebody asked for. `keep_commits` are texts that name commits, or ranges (A..B)."""
-
-    remote_name: str | None
-    branches: bool
-    tags: bool
-    since_seconds: float | None
-    keep_commits: tuple[str, ...]
-    grace_seconds: float
-    most_share: float
-    repack: bool
-    dry_run: bool
-    as_json: bool
-
-
-def collect_remote(app: App, asked: RemoteGc) -> None:
+def collect_remote(
+    app: App, flags: RemoteFlags, grace_seconds: float | None, *, dry_run: bool, as_json: bool
+) -> None:
     """Show what is to go from the remote, and have it gone. Raises StoreError."""
-    settings = _remote_settings(app, asked.remote_name)
-    rules = CollectionRules(grace_seconds=asked.grace_seconds, most_share=asked.most_share)
-    with LocalStore(store_settings(settings), to_write=True) as local:
-        run = _RemoteGcRun(app, settings, local, asked, rules)
+    settings = _remote_settings(app, flags.remote_name)
+    rules = CollectionRules(most_share=flags.share)
+    if grace_seconds is not None:
+        rules = replace(rules, grace_seconds=grace_seconds)
+    with LocalStore(store_settings(settings), to_write=True) as local, _Shown(app) as shown:
+        run = _RemoteGcRun(app, settings, local, flags, rules, shown, dry_run, as_json)
         trio.run(run.run)
 
 
@@ -122,72 +111,64 @@ class _RemoteGcRun:
     app: App
     settings: Settings
     local: LocalStore
-    asked: RemoteGc
+    flags: RemoteFlags
     rules: CollectionRules
+    shown: _Shown
+    dry_run: bool
+    as_json: bool
 
     async def run(self) -> None:
         """Plan, show, do; first what needs no new pack, then what does."""
         identity = require_initialised(self.settings)
         others = other_remotes(self.settings)
-        with _Shown(self.app) as shown:
-            async with open_push(self.local, identity, tool_name(), others) as context:
-                gc = GcContext(
-                    context.remote,
-                    identity,
-                    context.tool,
-                    context.timeout_seconds,
-                    self.rules,
-                )
-                drop = partial(find_dropped, self.local.repository, self._policy())
-                plan = await plan_gc(gc, drop, to_act=not self.asked.dry_run)
-                try:
-                    repack = await self._plan_repack(context, plan, shown)
-                    shown.close()
-                    self._show(plan, repack)
-                except BaseException:
-                    if plan.lease is not None:
-                        await plan.lease.drop()
-                    raise
-                if not self.asked.dry_run:
-                    await self._act(context, plan, repack, shown)
+        async with open_push(self.local, identity, tool_name(), others) as context:
+            timeout = context.timeout_seconds
+            gc = GcContext(context.remote, identity, context.tool, timeout, self.rules)
+            drop = partial(find_dropped, self.local.repository, self._policy())
+            plan = await plan_gc(gc, drop, to_act=not self.dry_run)
+            try:
+                repack = await self._plan_repack(context, plan)
+                self.shown.close()
+                self._show(plan, repack)
+            except BaseException:
+                if plan.lease is not None:
+                    await plan.lease.drop()
+                raise
+            if not self.dry_run:
+                await self._act(context, plan, repack)
 
     def _policy(self) -> KeepPolicy:
-        asked, repository = self.asked, self.local.repository
-        commits = [c for text in asked.keep_commits for c in repository.commits_named(text)]
-        return KeepPolicy(asked.branches, asked.tags, asked.since_seconds, tuple(commits))
+        flags, repository = self.flags, self.local.repository
+        commits = [c for text in flags.keep_commits for c in repository.commits_named(text)]
+        return KeepPolicy(flags.branches, flags.tags, flags.since_seconds, tuple(commits))
 
-    async def _plan_repack(
-        self, context: PushContext, plan: GcPlan, shown: _Shown
-    ) -> RepackPlan | None:
-        if not self.asked.repack:
+    async def _plan_repack(self, context: PushContext, plan: GcPlan) -> RepackPlan | None:
+        if self.flags.no_repack:
             return None
-        return await plan_repack(context, plan, self.local.repository, shown.looking())
+        return await plan_repack(context, plan, self.local.repository, self.shown.looking())
 
-    async def _act(
-        self, context: PushContext, plan: GcPlan, repack: RepackPlan | None, shown: _Shown
-    ) -> None:
-        summary = await plan.execute()
+    async def _act(self, context: PushContext, plan: GcPlan, repack: RepackPlan | None) -> None:
+        summary = await plan.execute(0 if repack is None else repack.dead_bytes)
         if repack is not None and repack.packs:
             assert self.local.staging is not None
             with self.local.staging.locked("push"):
-                await repack.execute(context, shown.looking(), shown.writing)
-            shown.close()
-        if not self.asked.as_json:
+                await repack.execute(context, self.shown.looking(), self.shown.writing)
+            self.shown.close()
+        if not self.as_json:
             self.app.console.say(gc_words(summary, repack))
 
     def _show(self, plan: GcPlan, repack: RepackPlan | None) -> None:
         names = load_names(self.settings.paths, plan.forgotten_commits)
         console = self.app.console
-        if self.asked.as_json:
-            console.out_json(plan_json(plan, repack, names, dry_run=self.asked.dry_run))
+        if self.as_json:
+            console.out_json(plan_json(plan, repack, names, dry_run=self.dry_run))
+            return
+        if console.quiet:
             return
         if names:
-            commits = format_count(len(names), "commit")
-            console.say(f"forgotten: {commits}, which no policy keeps (--undo brings them back)")
+            console.say(f"{format_count(len(names), 'commit')} no policy keeps:")
             rows = [(n.commit[:12], format_day(n.time_seconds), n.subject) for n in names]
-            if not console.quiet:
-                console.table(("COMMIT", "DATE", "SUBJECT"), rows[:_MOST_ROWS])
+            console.table(("COMMIT", "DATE", "SUBJECT"), rows[:_MOST_ROWS])
             if len(rows) > _MOST_ROWS:
                 console.say(f"… and {len(rows) - _MOST_ROWS:,} more; --json has them all")
-        if not console.quiet:
-            console.table(PACK_HEADERS, pack_rows(plan, repack))
+        console.table(PACK_HEADERS, pack_rows(plan, repack))

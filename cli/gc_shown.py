@@ -22,11 +22,13 @@ def pack_rows(plan: GcPlan, repack: RepackPlan | None) -> list[tuple[str, int, s
         ("condemned before", len(decisions.waiting), waiting, _first_due(plan)),
     ]
     if repack is not None and repack.packs:
-        rows.append(("written anew, smaller", len(repack.packs), repack.total_bytes, f"from {due}"))
+        rows.append(
+            ("written anew, smaller", len(repack.packs), repack.total_bytes, f"from {due} on")
+        )
     gone = sum(number for _, number, _, _ in rows)
     kept = decisions.total_bytes - sum(size for _, _, size, _ in rows)
     rows.append(("kept", len(plan.marks.packs) - gone, kept, ""))
-    return [(kind, number, format_bytes(size), when) for kind, number, size, when in rows]
+    return [(kind, number, format_bytes(size), when) for kind, number, size, when in rows if number]
 
 
 def _first_due(plan: GcPlan) -> str:
@@ -59,13 +61,14 @@ def plan_json(
         "written_anew": {} if repack is None else dict(repack.packs),
         "written_anew_bytes": 0 if repack is None else repack.total_bytes,
         "total_bytes": decisions.total_bytes,
-        "condemned_share": decisions.share,
     }
 
 
 def gc_words(summary: GcSummary, repack: RepackPlan | None) -> str:
     """What was done, for a person."""
-    parts = [f"deleted {format_bytes(summary.deleted_bytes)}"]
+    parts = []
+    if summary.deleted:
+        parts.append(f"deleted {format_bytes(summary.deleted_bytes)}")
     if summary.condemned:
         parts.append(f"condemned {format_count(summary.condemned, 'pack')}")
     if summary.forgotten:
@@ -73,4 +76,4 @@ def gc_words(summary: GcSummary, repack: RepackPlan | None) -> str:
     if repack is not None and repack.packs:
         packs = format_count(len(repack.packs), "pack")
         parts.append(f"wrote {format_bytes(repack.live_bytes)} of {packs} anew")
-    return ", ".join(parts)
+    return ", ".join(parts) or "nothing to give back"

@@ -56,11 +56,6 @@ class Decisions:
     leases: tuple[str, ...]
     total_bytes: int
 
-    @property
-    def share(self) -> float:
-        """The part of all bytes that is to be condemned now."""
-        return sum(self.condemn.values()) / self.total_bytes if self.total_bytes else 0.0
-
 
 def decide(marks: Marks, forget: Collection[str], rules: CollectionRules) -> Decisions:
     """What is to be done where the manifests of the keys `forget` are wanted no more."""

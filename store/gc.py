@@ -9,6 +9,7 @@ its own repository's manifests are forgotten. DESIGN says why the order is this 
 """
 
 import logging
+import math
 from collections.abc import Awaitable, Callable, Collection, Iterable
 from dataclasses import dataclass, field
 from functools import partial
@@ -67,12 +68,13 @@ class GcPlan:
         """The commits of this repository that are forgotten in this run."""
         return {self.marks.manifests[key].commit for key in self.decisions.forget}
 
-    async def execute(self) -> GcSummary:
+    async def execute(self, more_bytes: int = 0) -> GcSummary:
         """Do it. Raises StoreError where more would go than the rules allow at once, before
-        anything is done, and where a call fails; the next run goes on from there."""
+        anything is done, and where a call fails; the next run goes on from there. `more_bytes` are
+        to go by other ways, and count with them."""
         assert self.lease is not None, "this plan was made to be shown"
         try:
-            self._require_moderate()
+            self._require_moderate(more_bytes)
             await self._act()
         finally:
             await self.lease.drop()
@@ -84,12 +86,14 @@ class GcPlan:
             sum(decisions.delete.values()),
         )
 
-    def _require_moderate(self) -> None:
-        share, most = self.decisions.share, self.context.rules.most_share
+    def _require_moderate(self, more_bytes: int) -> None:
+        total, most = self.decisions.total_bytes, self.context.rules.most_share
+        share = (sum(self.decisions.condemn.values()) + more_bytes) / total if total else 0.0
         if share > most:
             raise StoreError(
                 f"{share:.0%} of the bytes in {self.context.remote.url} would go, more than "
-                f"{most:.0%}; nothing was done. If that is meant: --max-delete {share + 0.01:.0%}"
+                f"{most:.0%}; nothing was done. If that is meant: --max-delete "
+                f"{math.ceil(share * 100)}%"
             )
 
     async def _act(self) -> None:

@@ -45,6 +45,11 @@ class RepackPlan:
         """The bytes that are written anew."""
         return sum(self.packs.values())
 
+    @property
+    def dead_bytes(self) -> int:
+        """The bytes that nobody needs, and that go with the old packs."""
+        return self.total_bytes - self.live_bytes
+
     async def execute(
         self, context: PushContext, progress: ByteProgress, progress_to: ProgressTo
     ) -> PushSummary:

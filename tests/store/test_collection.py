@@ -52,7 +52,7 @@ def test_what_no_manifest_names_is_condemned_if_it_is_a_day_old() -> None:
     seen = marks(packs=packs(p=3, q=0.99, r=3), manifests={key_of(COMMIT): manifest(COMMIT, R)})
     found = decide(seen, [], RULES)
     assert found.condemn == {P: 100}
-    assert found.share == pytest.approx(1 / 3)
+    assert found.total_bytes == 300
     assert (found.delete, found.waiting, found.forget) == ({}, {}, ())
 
 
