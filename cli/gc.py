@@ -38,25 +38,21 @@ def command(
 ) -> None:
     """Give space back on this machine, or in a remote, and show first what goes.
 
-    On this machine: from the cache goes what is over its budget (cache.size; without one, until a
-    tenth of the disk is free), least recently used first; with --all, everything that can be
-    fetched again, also below running mounts. Staged packs, which no remote has yet, go where no
-    ref, index, stash or reflog of any worktree, no running mount, and nothing that git is in the
-    middle of, needs a chunk of them, and nobody has relied on them within the grace. Where that
-    cannot be told, as in a shallow clone, they all stay, and the exit code says so. What killed
-    commands and mounts that are gone have left goes too.
+    On this machine: of the cache what is over its budget (cache.size; without one, until a tenth of
+    the disk is free), least recently used first, with --all everything that can be fetched again;
+    and staged packs, which no remote has yet, that nothing git can come back to needs, in any
+    worktree, and nobody has relied on within the grace. Where that cannot be told, as in a shallow
+    clone, they stay, and the exit code says so. What killed commands have left goes too.
 
-    With --remote: packs go that no commit in the remote needs. Which commits it has, --keep-…
-    decide: those of this repository that none of them keeps are forgotten, but for what is checked
-    out, and what this clone does not know. With none of them nothing is forgotten. What is to go is
-    condemned first, and deleted by a later gc, when the grace is over; until then --undo brings
-    commits back. Packs of which less than half is needed are written anew.
+    With --remote: packs that no commit in the remote needs. Commits of this repository that no
+    --keep-… keeps are forgotten, but for what is checked out or not known here; with no --keep-…,
+    none. Packs are condemned first, and deleted by a later gc, after the grace; until then --undo
+    brings commits back. Packs of which less than half is needed are written anew.
 
     \b
     Examples:
       revfs gc --all --dry-run
       revfs gc --remote origin --keep-branches --keep-tags --keep-since 90d
-      revfs gc --undo
     """
     remote.require_meant(everything, revisions)
     if remote.remote_name is None and not remote.undo:
