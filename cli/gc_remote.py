@@ -1,7 +1,6 @@
 """`revfs gc --remote`: space is given back in a remote; and `--undo`, which takes that back."""
 
 from collections.abc import Collection
-from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -11,6 +10,7 @@ from cli.console import App, format_count
 from cli.durations import format_day
 from cli.gc_options import RemoteFlags
 from cli.gc_shown import PACK_HEADERS, gc_words, pack_rows, plan_json
+from cli.one_progress import OneProgress
 from cli.push import other_remotes
 from cli.settings import Settings, load_settings
 from cli.stores import require_initialised, store_settings
@@ -20,7 +20,6 @@ from store.gc import GcContext, GcPlan, plan_gc
 from store.ids import GitId
 from store.keep_policy import KeepPolicy, find_dropped, load_names
 from store.local_store import LocalStore
-from store.progress import ByteProgress
 from store.push import PushContext, PushSummary
 from store.push_opening import open_push
 from store.repack import RepackPlan, plan_repack
@@ -38,7 +37,10 @@ def collect_remote(
     rules = CollectionRules(most_share=flags.share)
     if grace_seconds is not None:
         rules = replace(rules, grace_seconds=grace_seconds)
-    with LocalStore(store_settings(settings), to_write=True) as local, _Shown(app) as shown:
+    with (
+        LocalStore(store_settings(settings), to_write=True) as local,
+        OneProgress(app.console) as shown,
+    ):
         run = _RemoteGcRun(app, settings, local, flags, rules, shown, dry_run, as_json)
         trio.run(run.run)
 
@@ -46,7 +48,10 @@ def collect_remote(
 def undo_remote(app: App, remote_name: str | None, revisions: Collection[str]) -> None:
     """Bring back what was forgotten. Raises StoreError."""
     settings = _remote_settings(app, remote_name)
-    with LocalStore(store_settings(settings), to_write=True) as local, _Shown(app) as shown:
+    with (
+        LocalStore(store_settings(settings), to_write=True) as local,
+        OneProgress(app.console) as shown,
+    ):
         wanted = {local.repository.resolve(text).commit for text in revisions} or None
         assert local.staging is not None
         with local.staging.locked("push"):
@@ -67,43 +72,15 @@ def _remote_settings(app: App, name: str | None) -> Settings:
     return settings
 
 
-class _Shown:
-    """One progress display at a time."""
-
-    def __init__(self, app: App) -> None:
-        self._app = app
-        self._stack = ExitStack()
-
-    def __enter__(self) -> "_Shown":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stack.close()
-
-    def looking(self) -> ByteProgress:
-        """Of files that are looked at."""
-        return self._show("look", None)
-
-    def writing(self, total_bytes: int) -> ByteProgress:
-        """Of bytes that go up."""
-        return self._show("write", total_bytes)
-
-    def close(self) -> None:
-        """End the one that is shown."""
-        self._stack.close()
-
-    def _show(self, label: str, total_bytes: int | None) -> ByteProgress:
-        self._stack.close()
-        return self._stack.enter_context(self._app.console.progress(label, total_bytes))
-
-
 async def _undo(
-    settings: Settings, local: LocalStore, wanted: set[GitId] | None, shown: _Shown
+    settings: Settings, local: LocalStore, wanted: set[GitId] | None, shown: OneProgress
 ) -> tuple[PushSummary, tuple[GitId, ...]]:
     identity = require_initialised(settings)
     async with open_push(local, identity, tool_name(), other_remotes(settings)) as context:
         plan = await plan_undo(context, local.repository, wanted)
-        return await plan.execute(context, shown.looking(), shown.writing), plan.unknown
+        return await plan.execute(
+            context, shown.show("look"), partial(shown.show, "write")
+        ), plan.unknown
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +90,7 @@ class _RemoteGcRun:
     local: LocalStore
     flags: RemoteFlags
     rules: CollectionRules
-    shown: _Shown
+    shown: OneProgress
     dry_run: bool
     as_json: bool
 
@@ -145,14 +122,16 @@ class _RemoteGcRun:
     async def _plan_repack(self, context: PushContext, plan: GcPlan) -> RepackPlan | None:
         if self.flags.no_repack:
             return None
-        return await plan_repack(context, plan, self.local.repository, self.shown.looking())
+        return await plan_repack(context, plan, self.local.repository, self.shown.show("look"))
 
     async def _act(self, context: PushContext, plan: GcPlan, repack: RepackPlan | None) -> None:
         summary = await plan.execute(0 if repack is None else repack.dead_bytes)
         if repack is not None and repack.packs:
             assert self.local.staging is not None
             with self.local.staging.locked("push"):
-                await repack.execute(context, self.shown.looking(), self.shown.writing)
+                await repack.execute(
+                    context, self.shown.show("look"), partial(self.shown.show, "write")
+                )
             self.shown.close()
         if not self.as_json:
             self.app.console.say(gc_words(summary, repack))

@@ -1,14 +1,15 @@
 """`revfs push`: the data of commits goes to a remote."""
 
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from collections.abc import Sequence
 from dataclasses import asdict
+from functools import partial
 
 import click
 import trio
 
 from cli.completing import complete_revision
 from cli.console import App, format_bytes, format_count
+from cli.one_progress import OneProgress
 from cli.options import JSON, REMOTE
 from cli.settings import Settings, load_settings
 from cli.stores import require_initialised, store_settings
@@ -16,7 +17,6 @@ from store.config import RemoteSettings
 from store.errors import ConfigError
 from store.git import Commit, GitRepository
 from store.local_store import LocalStore
-from store.progress import ByteProgress
 from store.push import PushSummary, plan_push
 from store.push_opening import open_push
 from store.tool_name import tool_name
@@ -68,15 +68,8 @@ def push_commits(
     how it goes. Raises StoreError."""
     repository_id = require_initialised(settings)
     assert local.staging is not None
-    with local.staging.locked("push"), ExitStack() as shown:
-
-        def progress_to(total_bytes: int | None) -> ByteProgress:
-            # One at a time: of what is compared first, then of what goes up.
-            shown.close()
-            label = "compare" if total_bytes is None else "push"
-            return shown.enter_context(app.console.progress(label, total_bytes))
-
-        return trio.run(_push, local, settings, repository_id, commits, progress_to)
+    with local.staging.locked("push"), OneProgress(app.console) as shown:
+        return trio.run(_push, local, settings, repository_id, commits, shown)
 
 
 def _commits(repository: GitRepository, revisions: Sequence[str], all_refs: bool) -> list[Commit]:
@@ -93,12 +86,12 @@ async def _push(
     settings: Settings,
     repository_id: str,
     commits: Sequence[Commit],
-    progress_to: Callable[[int | None], ByteProgress],
+    shown: OneProgress,
 ) -> PushSummary:
     tool = tool_name()
     async with open_push(local, repository_id, tool, other_remotes(settings)) as context:
-        plan = await plan_push(context, commits, progress_to(None))
-        return await plan.execute(progress_to)
+        plan = await plan_push(context, commits, shown.show("compare"))
+        return await plan.execute(partial(shown.show, "push"))
 
 
 def other_remotes(settings: Settings) -> list[RemoteSettings]:

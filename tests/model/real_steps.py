@@ -178,6 +178,7 @@ class Template:
 
 def make_template(folder: Path) -> Template:
     """`old` is pushed first; `left` follows it in one clone, `right` in the other."""
+    folder.mkdir(exist_ok=True)
     bucket, time = Bucket(), Time()
     first = make_repository(folder / "left")
     commits = {"start": first.head()}
