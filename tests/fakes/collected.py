@@ -78,7 +78,7 @@ class Actor:
         return version(self.repository, self.local, **contents)
 
     async def push(self, *texts: str) -> PushSummary:
-        async with self.opened() as context:
+        async with self.opened_to_push() as context:
             commits = commits_of(self.local.repository, *texts)
             plan = await plan_push(context, commits, NoProgress())
             return await plan.execute(no_progress)
@@ -97,14 +97,14 @@ class Actor:
     async def repack(self) -> int:
         """How many packs were written anew."""
         gc = await self.plan_gc(to_act=False)
-        async with self.opened() as context:
+        async with self.opened_to_push() as context:
             plan = await plan_repack(context, gc, self.local.repository, NoProgress())
             if plan.packs:
                 await plan.execute(context, NoProgress(), no_progress)
             return len(plan.packs)
 
     async def undo(self, *commits: str) -> PushSummary:
-        async with self.opened() as context:
+        async with self.opened_to_push() as context:
             wanted = {GitId(commit) for commit in commits} or None
             plan = await plan_undo(context, self.local.repository, wanted)
             return await plan.execute(context, NoProgress(), no_progress)
@@ -117,6 +117,14 @@ class Actor:
         )
         with ungrouped():
             async with opened as context:
+                yield context
+
+    @contextlib.asynccontextmanager
+    async def opened_to_push(self) -> AsyncIterator[PushContext]:
+        """As the verbs do it: one writer of a clone at a time."""
+        assert self.local.staging is not None
+        with self.local.staging.locked("push"):
+            async with self.opened() as context:
                 yield context
 
 
