@@ -38,6 +38,9 @@ def pytest_configure(config: pytest.Config) -> None:
         "markers", "virtual_clock: run this async test on a clock that jumps ahead when idle"
     )
     config.addinivalue_line(
+        "markers", "frozen_clock: run this async test on a clock that stands still"
+    )
+    config.addinivalue_line(
         "markers", "expects_warnings: warnings in our log do not fail this test"
     )
 
@@ -45,22 +48,28 @@ def pytest_configure(config: pytest.Config) -> None:
 @pytest.hookimpl(tryfirst=True)
 def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> None:
     """Let an `async def` test be called as any other; also below hypothesis' @given."""
-    clock = pyfuncitem.get_closest_marker("virtual_clock")
+    clock = None
+    if pyfuncitem.get_closest_marker("virtual_clock"):
+        clock = functools.partial(trio.testing.MockClock, autojump_threshold=0)
+    elif pyfuncitem.get_closest_marker("frozen_clock"):
+        clock = trio.testing.MockClock
     given = getattr(pyfuncitem.obj, "hypothesis", None)
     if given is None and inspect.iscoroutinefunction(pyfuncitem.obj):
-        pyfuncitem.obj = in_trio(pyfuncitem.obj, virtual_clock=clock is not None)
+        pyfuncitem.obj = in_trio(pyfuncitem.obj, make_clock=clock)
     elif given is not None and inspect.iscoroutinefunction(given.inner_test):
-        given.inner_test = in_trio(given.inner_test, virtual_clock=clock is not None)
+        given.inner_test = in_trio(given.inner_test, make_clock=clock)
 
 
 def in_trio(
-    function: Callable[..., Coroutine[Any, Any, None]], *, virtual_clock: bool
+    function: Callable[..., Coroutine[Any, Any, None]],
+    *,
+    make_clock: Callable[[], trio.testing.MockClock] | None,
 ) -> Callable[..., None]:
     """`function` as a plain one that runs in a trio loop of its own."""
 
     @functools.wraps(function)
     def run(*args: Any, **kwargs: Any) -> None:
-        clock = trio.testing.MockClock(autojump_threshold=0) if virtual_clock else None
+        clock = None if make_clock is None else make_clock()
         trio.run(functools.partial(function, *args, **kwargs), clock=clock)
 
     return run

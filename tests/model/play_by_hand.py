@@ -10,6 +10,7 @@ from collections import Counter
 from pathlib import Path
 
 import trio
+from trio.testing import MockClock
 
 from tests.model.real_steps import Stage, make_template, staged
 from tests.model.test_real_steps import ACTORS
@@ -38,7 +39,7 @@ def main(plays: int) -> None:
                 staged(template, Path(place)) as stage,
             ):
                 try:
-                    trio.run(_play, stage, random.Random(seed))
+                    trio.run(_play, stage, random.Random(seed), clock=MockClock())
                 except BaseException:
                     print(f"seed {seed}:", *stage.log, sep="\n  ")
                     raise

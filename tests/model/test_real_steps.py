@@ -10,6 +10,7 @@ import pytest
 import trio
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from trio.testing import MockClock
 
 from store import collection, push, push_manifests
 from store.collection import CollectionRules
@@ -17,6 +18,8 @@ from store.collector_marks import Marks
 from store.leases import LeaseSeen
 from store.looks import Look, take_look
 from tests.model.real_steps import Stage, Template, make_template, staged
+
+pytestmark = pytest.mark.frozen_clock
 
 ACTORS = ("push-left", "push-right", "gc", "gc", "gc", "repack", "undo")
 
@@ -57,7 +60,7 @@ def test_nothing_is_lost_in_any_order_of_calls(
                     stage.add(name)
                 await stage.play(iter(choices))
 
-            trio.run(play)
+            trio.run(play, clock=MockClock())
             assert all(task.ended for task in stage.tasks), stage.log
     finally:
         shutil.rmtree(folder)
