@@ -1,12 +1,14 @@
 """DirectoryRemote: a remote in a folder, on a local disk or a mounted share.
 
-An object is a plain file at its key. Files whose names begin with a dot are none of ours: they are
-never listed, and a key cannot name one.
+An object is a plain file at its key. Files whose names begin with a dot are no objects: they are
+never listed, and a key cannot name one. An object that is being written has such a name; what a
+killed writer left of one is removed a day later by the next put of somebody who lists that folder.
 """
 
 import contextlib
 import errno
 import os
+import re
 import secrets
 import shlex
 from collections.abc import Callable, Iterator, Sequence
@@ -31,6 +33,11 @@ Result = TypeVar("Result")
 THREADS = 16
 COPY_BYTES = 8 * 1024 * 1024
 
+_TOKEN_BYTES = 8
+_TEMPORARY_NAME = re.compile(rf"\.revfs-[0-9a-f]{{{2 * _TOKEN_BYTES}}}\.part")
+# A writer that has not written for a day is dead: a PUT ends, or fails, in an hour.
+_DEAD_SECONDS = 86400.0
+
 _TEMPORARY_ERRNOS = {errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.ENOTCONN, errno.EHOSTDOWN}
 # What copy_file_range answers where the file systems at hand cannot do it.
 _NO_COPY_ERRNOS = {errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EPERM}
@@ -46,6 +53,8 @@ class DirectoryRemote:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._limiter = trio.CapacityLimiter(THREADS)
+        # Temporary files of writers that were met in a listing; those that are dead go with a put.
+        self._temporaries: set[Path] = set()
 
     @property
     def url(self) -> str:
@@ -154,7 +163,7 @@ class DirectoryRemote:
         """Temporary file, fsync, rename, fsync of the folder: a reader sees all or nothing."""
         path = self._path(key)
         self._make_folders(path.parent)
-        temporary = path.parent / f".revfs-{secrets.token_hex(8)}.part"
+        temporary = path.parent / f".revfs-{secrets.token_hex(_TOKEN_BYTES)}.part"
         try:
             with open(temporary, "xb", buffering=0) as file:
                 if isinstance(body, Path):
@@ -162,12 +171,26 @@ class DirectoryRemote:
                 else:
                     _write_all(file.fileno(), body)
                 os.fsync(file.fileno())
+                # By the clock that stamps the others, which may be another machine's.
+                now_seconds = os.fstat(file.fileno()).st_mtime
             os.rename(temporary, path)
         except BaseException:
             with contextlib.suppress(OSError):
                 os.unlink(temporary)
             raise
         sync_folder(path.parent)
+        self._sweep(now_seconds)
+
+    def _sweep(self, now_seconds: float) -> None:
+        """Remove what killed writers have left, as far as it was met. One that lives writes on, and
+        if it is as slow as that, its rename fails and it says so."""
+        # Several puts may be at it at once.
+        met, self._temporaries = self._temporaries, set()
+        for leftover in met:
+            # That it cannot be removed is no reason for a put to fail.
+            with contextlib.suppress(OSError):
+                if os.lstat(leftover).st_mtime < now_seconds - _DEAD_SECONDS:
+                    os.unlink(leftover)
 
     def _make_folders(self, folder: Path) -> None:
         """Make `folder` and what is missing above it, each one lasting, the root included."""
@@ -191,6 +214,8 @@ class DirectoryRemote:
             return
         for entry in entries:
             if entry.name.startswith("."):
+                if _TEMPORARY_NAME.fullmatch(entry.name) and entry.is_file(follow_symlinks=False):
+                    self._temporaries.add(folder / entry.name)
                 continue
             if entry.is_dir(follow_symlinks=False):
                 yield from self._scan(folder / entry.name, f"{prefix}{entry.name}/")

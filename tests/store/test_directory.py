@@ -3,6 +3,7 @@
 import errno
 import os
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -230,3 +231,43 @@ async def test_a_cancelled_put_leaves_nothing(
         await put(DirectoryRemote(folder))
     assert scope.cancelled_caught
     assert [path for path in folder.rglob("*") if path.is_file()] == []
+
+
+DAY_SECONDS = 86400.0
+
+
+def leave_temporary(folder: Path, name: str, age_seconds: float) -> Path:
+    """A file as a writer has it in its hands, last written so long ago."""
+    place = folder / "packs/00" / name
+    place.parent.mkdir(parents=True, exist_ok=True)
+    place.write_bytes(b"half an object")
+    written = time.time() - age_seconds
+    os.utime(place, (written, written))
+    return place
+
+
+async def test_what_a_killed_writer_left_goes_with_the_next_put_of_who_lists(folder: Path) -> None:
+    dead = leave_temporary(folder, ".revfs-0123456789abcdef.part", 1.1 * DAY_SECONDS)
+    others = [
+        leave_temporary(folder, ".revfs-fedcba9876543210.part", 0.9 * DAY_SECONDS),
+        leave_temporary(folder, ".revfs-0123.part", 2 * DAY_SECONDS),
+        leave_temporary(folder, ".hidden", 2 * DAY_SECONDS),
+    ]
+    remote = DirectoryRemote(folder)
+    assert await list_keys(remote, "packs/") == []
+    assert dead.exists(), "whoever only reads removes nothing"
+    await put(remote)
+    assert not dead.exists()
+    assert all(place.exists() for place in others)
+    assert await list_keys(remote) == [KEY]
+
+
+async def test_a_leftover_that_cannot_be_removed_is_in_no_puts_way(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    leave_temporary(folder, ".revfs-0123456789abcdef.part", 2 * DAY_SECONDS)
+    remote = DirectoryRemote(folder)
+    await list_keys(remote)
+    monkeypatch.setattr(os, "unlink", raising(errno.EACCES))
+    await put(remote)
+    assert await fetch(remote) == CONTENT
