@@ -186,7 +186,7 @@ class DirectoryRemote:
         if it is as slow as that, its rename fails and it says so."""
         # Several puts may be at it at once.
         met, self._temporaries = self._temporaries, set()
-        for leftover in met:
+        for leftover in list(met):
             # That it cannot be removed is no reason for a put to fail.
             with contextlib.suppress(OSError):
                 if os.lstat(leftover).st_mtime < now_seconds - _DEAD_SECONDS:
