@@ -288,6 +288,16 @@ def test_a_bare_repository_is_looked_at_as_well(repository: Repository, tmp_path
     assert is_found(Repository(tmp_path / "bare"))
 
 
+def test_what_a_repository_borrows_is_found(repository: Repository, tmp_path: Path) -> None:
+    commit_wanted(repository)
+    repository.git("clone", "--quiet", "--shared", str(repository.top), str(tmp_path / "borrower"))
+    borrower = Repository(tmp_path / "borrower")
+    assert is_found(borrower)
+    (repository.top / ".git/objects").rename(tmp_path / "away")
+    with pytest.raises(GitError):
+        found(borrower)
+
+
 def test_what_nothing_leads_to_is_not_found(repository: Repository) -> None:
     repository.write_blob(WANTED)
     commit_wanted(repository, "file", b"gone\n")

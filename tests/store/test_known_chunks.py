@@ -33,3 +33,14 @@ def test_more_than_are_looked_up_at_once_keep_their_order(
     version(repository, local, here=b"here")
     asked = [chunk_id(b"here") if number % 3 == 1 else ABSENT for number in range(10)]
     assert KnownChunks(local).load(asked) == [number % 3 == 1 for number in range(10)]
+
+
+def test_a_chunk_of_a_pack_that_is_gone_is_not_relied_on(
+    repository: Repository, local: LocalStore
+) -> None:
+    version(repository, local, here=b"here")
+    assert local.staging is not None
+    (pack,) = local.staging.packs()
+    local.staging.path_of(pack.name).unlink()
+    assert KnownChunks(local).load([chunk_id(b"here")]) == [False]
+    assert not local.is_known(chunk_id(b"here"))
