@@ -15,6 +15,7 @@ from cli.settings import Settings
 from cli.stores import open_mount_records, store_settings
 from store.cache_index import PackUse
 from store.config import RemoteSettings
+from store.errors import StoreError
 from store.ids import GitId, is_git_id
 from store.local_gc import CachePlan, LocalGcPlan, LocalGcSummary, plan_local_gc
 from store.local_gc_lists import fetch_lists
@@ -72,7 +73,7 @@ def collect_locally(app: App, settings: Settings, flags: LocalGcFlags) -> None:
     elif not flags.dry_run and rows:
         app.console.say(f"gave back {format_bytes(freed)}" if freed else "nothing to give back")
     if summary.refusal is not None:
-        raise summary.refusal
+        raise StoreError(f"no staged pack is dropped: {summary.refusal}") from summary.refusal
 
 
 def _remotes(settings: Settings) -> list[RemoteSettings]:
