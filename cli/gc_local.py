@@ -43,8 +43,8 @@ def collect_locally(app: App, settings: Settings, flags: LocalGcFlags) -> None:
     now = time.time()
     records = open_mount_records(app).load_all()
     logs = find_old_logs(settings.cache_directory / "logs", records, now - grace)
-    common = str(settings.paths.common_dir)
-    mounted = {GitId(r.commit) for r in records if r.common_dir == common and is_git_id(r.commit)}
+    # Of whatever repository: it may have been moved since, and a commit that is not in it is none.
+    mounted = {GitId(record.commit) for record in records if is_git_id(record.commit)}
     has_state = (settings.paths.state_dir / "staged").is_dir()
     with LocalStore(store_settings(settings), to_write=has_state, holds=False) as local:
         plan = trio.run(
