@@ -147,6 +147,16 @@ async def two_versions(who: Actor, time: Time) -> tuple[str, str]:
     return old, new
 
 
+async def half_dead_pack(who: Actor, time: Time) -> str:
+    """A commit that needs `a` of a pack, and no more of `b`, which is nearly all of it."""
+    who.version(a=random_bytes(5000, 1), b=random_bytes(300_000, 2))
+    await who.push()
+    last = who.version(b=random_bytes(300_000, 9))
+    await who.push()
+    time.pass_days(2)
+    return last
+
+
 def keep(*commits: str) -> KeepPolicy:
     return KeepPolicy(commits=tuple(GitId(commit) for commit in commits))
 

@@ -17,7 +17,16 @@ from store.remote import (
 )
 from store.sealed_text import seal
 from tests.fakes.buckets import assert_complete, manifests, to
-from tests.fakes.collected import Actor, Time, actor, indexed_packs, keep, packs_in, two_versions
+from tests.fakes.collected import (
+    Actor,
+    Time,
+    actor,
+    half_dead_pack,
+    indexed_packs,
+    keep,
+    packs_in,
+    two_versions,
+)
 from tests.fakes.faulty_remote import FaultyRemote
 from tests.fakes.memory_remote import Call
 from tests.fakes.repositories import (
@@ -116,16 +125,6 @@ async def test_undo_takes_one_commit_and_names_what_is_not_there(who: Actor, tim
     assert set(manifests(who.bucket)) == {old, new}
     with pytest.raises(StoreError, match=rf"nothing of commit {new[:12]} was forgotten"):
         await who.undo(new)
-
-
-async def half_dead_pack(who: Actor, time: Time) -> str:
-    """A commit that needs `a` of a pack, and no more of `b`, which is nearly all of it."""
-    who.version(a=random_bytes(5000, 1), b=random_bytes(300_000, 2))
-    await who.push()
-    last = who.version(b=random_bytes(300_000, 9))
-    await who.push()
-    time.pass_days(2)
-    return last
 
 
 async def test_packs_that_are_mostly_dead_are_written_anew(

@@ -10,6 +10,7 @@ from store.checks import Outcome
 from store.errors import RemoteDenied
 from store.remote_checks import check_remote
 from tests.fakes.buckets import Bucket, to, version
+from tests.fakes.collected import Actor, Time, half_dead_pack, keep
 from tests.fakes.policies import PolicedRemote, allows, load_policies
 from tests.fakes.published import publish
 from tests.fakes.repositories import (
@@ -79,6 +80,33 @@ def test_a_reader_may_read_and_change_nothing(tmp_path: Path) -> None:
 def test_a_collector_may_change_all_but_the_format() -> None:
     everything = {(action, kind) for action in CHANGES for kind in LAYOUT}
     assert granted("collector") == everything - {("s3:DeleteObject", "format")}
+
+
+async def test_a_collector_may_do_all_of_it(who: Actor, time: Time) -> None:
+    policed = PolicedRemote(who.bucket, load_policies()["collector"])
+    who.wrap = lambda _: policed
+    last = await half_dead_pack(who, time)
+    await who.gc(keep(last))
+    assert (await who.undo()).commits
+    assert await who.repack() == 0
+    await who.gc(keep(last))
+    assert await who.repack() == 1
+    for _ in range(2):
+        time.pass_days(8)
+        await who.gc(keep(last))
+    assert policed.refused == set()
+    used = {(action, kind) for action, kind in policed.used if action in CHANGES}
+    # The rest is the doctor's.
+    assert granted("collector") - used == {(action, "probe") for action in CHANGES}
+
+
+async def test_a_pusher_may_not_collect(who: Actor, time: Time) -> None:
+    last = await half_dead_pack(who, time)
+    before = dict(who.bucket.objects)
+    who.wrap = lambda remote: PolicedRemote(remote, load_policies()["pusher"])
+    with pytest.raises(RemoteDenied, match="PutObject is not allowed on trash/"):
+        await who.gc(keep(last))
+    assert who.bucket.objects == before
 
 
 @pytest.mark.parametrize("who", ["reader", "pusher", "collector"])
