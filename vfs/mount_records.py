@@ -18,11 +18,20 @@ from pathlib import Path
 from store.errors import Busy, StoreError
 from store.ids import hash_bytes
 from store.local_folders import make_private_folder, mounted_file_systems, try_lock
-from vfs.mountpoints import detach, is_mounted, mounted_revisions, place_of, real_place
+from vfs.mountpoints import (
+    detach,
+    is_dead,
+    is_mounted,
+    mounted_revisions,
+    place_of,
+    real_place,
+)
 
 # A process that is told to end takes at most six, but for a machine that is busy.
 _END_SECONDS = 15.0
 _POLL_SECONDS = 0.02
+# What a killed process leaves to the kernel, its children among it, is gone by then.
+_DYING_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,20 +203,38 @@ def unmount(records: MountRecords, mountpoint: Path) -> Path:
     """
     place = real_place(mountpoint)
     record = records.find(place)
-    here = place if record is None else record.place() or place
     if record is not None and record.is_alive():
+        here = record.place() or place
         with suppress(ProcessLookupError):
             os.kill(record.pid, signal.SIGTERM)
         _wait_for_end(record)
-    elif not is_mounted(here):
-        raise StoreError(_why_nothing(place))
-    # Still there where its process was killed, before or just now.
-    left = here if record is None else record.place()
-    if left is not None and is_mounted(left):
+        left = _left_behind(record)
+    else:
+        left = None if record is None else _left_behind(record)
+        left = here = left or place
+        if not is_mounted(here):
+            raise StoreError(_why_nothing(place))
+    if left is not None:
         detach(left)
     if record is not None:
         records.remove_own(record)
     return here
+
+
+def _left_behind(record: MountRecord) -> Path | None:
+    """Where the mount of a process that has ended still is, as it is where it was killed.
+
+    Not one that lives: the kernel gives the number of a mount that is gone to the next one, which
+    somebody may have made at this very moment.
+    """
+    deadline = time.monotonic() + _DYING_SECONDS
+    while (place := record.place()) is not None:
+        if is_dead(place):
+            return place
+        if time.monotonic() > deadline:
+            return None
+        time.sleep(_POLL_SECONDS)
+    return None
 
 
 def _why_nothing(place: Path) -> str:

@@ -85,18 +85,19 @@ class _Supervisor:
         self._failed = ""
         # Then the mount is left broken, for all to see: never an empty folder in its place.
         self._crashed = False
+        # The kernel may give the number of a mount that is gone to the next one.
+        self._gone = False
         # When a child that ended may be replaced, and how long the next pause is.
         self._due: list[tuple[float, Callable[[], None]]] = []
         self._pause_seconds = _FIRST_PAUSE_SECONDS
 
     def run(self) -> None:
         """From the first child to the last. Raises StoreError where the mount cannot be made."""
-        gone = False
         try:
             self._start_keeper()
-            while not (gone or self._told or self._failed):
+            while not (self._gone or self._told or self._failed):
                 self._wait()
-                gone = self._look_after_children()
+                self._gone = self._look_after_children()
             if self._told:
                 log.info("ending on signal %d", self._told[0])
         finally:
@@ -228,15 +229,25 @@ class _Supervisor:
             child.tell_to_end()
         deadline = time.monotonic() + GRACE_SECONDS + _END_SECONDS
         _end_all(self._servers, deadline)
+        gone = self._gone or any(child.reap() == MOUNT_GONE for child in self._servers)
+        if self._keeper is not None:
+            # First: it must not take the next mount of that number for this one.
+            self._keeper.tell_to_end()
         if self._mount is not None and self._crashed:
             self._mount.close(unmount=False)
         elif self._mount is not None:
-            _take_down(self._mount, self._request.mountpoint, self._device)
+            place = None if gone else self._place()
+            _take_down(self._mount, self._request.mountpoint, place)
         if self._keeper is not None:
-            self._keeper.tell_to_end()
             _end_all([self._keeper], time.monotonic() + _END_SECONDS)
         for opened in self._devices.values():
             os.close(opened)
+
+    def _place(self) -> Path | None:
+        """Where the mount is by now. Without a number it was not found in the kernel's table, and
+        is taken to be where it was."""
+        mountpoint = self._request.mountpoint
+        return place_of(self._device, mountpoint) if self._device else mountpoint
 
 
 def _end_all(children: list[Child], deadline: float) -> None:
@@ -251,11 +262,9 @@ def _how(code: int) -> str:
     return f"signal {-code}" if code < 0 else f"exit code {code}"
 
 
-def _take_down(mount: KernelMount, mountpoint: Path, device: str) -> None:
-    """Unmount wherever the mount is by now: somebody may have moved the folder that it is in, and
-    another mount may be at its old place."""
-    # Without a number it was not found in the kernel's table, and is taken to be where it was.
-    place = place_of(device, mountpoint) if device else mountpoint
+def _take_down(mount: KernelMount, mountpoint: Path, place: Path | None) -> None:
+    """Unmount at `place`, where the mount is by now: somebody may have moved the folder that it is
+    in, and another mount may be at its old place."""
     if place is not None and place != mountpoint:
         try:
             detach(place)

@@ -1,6 +1,7 @@
 """How mounts end: on a signal, on `revfs unmount`, from outside, or by a crash."""
 
 import contextlib
+import dataclasses
 import errno
 import os
 import re
@@ -16,6 +17,7 @@ import pytest
 from tests.fakes.tcp_proxy import Link
 from tests.mounted.conftest import InBucket
 from tests.mounted.repositories import Clone, Mounted, fall_silent, is_in_tree, wait_until
+from vfs.mount_records import process_start
 from vfs.mountpoints import is_dead
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
@@ -210,3 +212,33 @@ def test_a_mount_detached_in_use_leaves_its_successor_alone(clone: Clone) -> Non
             assert is_in_tree(place)
             assert second.load_record() == second.record
             assert (place / "data/empty").read_text() == "no longer"
+
+
+@pytest.mark.parametrize("ends", ["just now", "before"])
+def test_unmount_leaves_the_next_mount_of_the_same_number_alone(clone: Clone, ends: str) -> None:
+    """The kernel gives the number of a mount that is gone to the next one."""
+    gone = clone.fresh_mountpoint()
+    with clone.mounted("v1") as mount:
+        behind = subprocess.Popen(["sleep", "60"], stdin=subprocess.DEVNULL)
+        try:
+            record = dataclasses.replace(
+                mount.record,
+                mountpoint=str(gone),
+                first_mountpoint=str(gone),
+                pid=behind.pid,
+                pid_started=process_start(behind.pid) or 0,
+                control="",
+            )
+            clone.records.write(record)
+            if ends == "before":
+                behind.kill()
+                behind.wait()
+                assert "no revision is mounted" in clone.fails("unmount", gone)
+            else:
+                clone.revfs("unmount", gone)
+        finally:
+            behind.kill()
+            behind.wait()
+        assert (mount.path / "data/table.csv").stat().st_size > 0
+        assert mount.load_record() == mount.record
+        assert [listed["mountpoint"] for listed in clone.mounts()] == [str(mount.path)]
