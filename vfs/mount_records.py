@@ -154,6 +154,28 @@ class MountRecords:
             raise StoreError(f"several mounts were on {place} before they moved; name one: {names}")
         return left[0][0] if left else None
 
+    def place_left_behind(self, record: MountRecord) -> Path | None:
+        """Where the mount of a process that has ended still is, as it is where it was killed.
+
+        Not one that lives: the kernel gives the number of a mount that is gone to the next one,
+        which somebody may have made, or be ending, at this very moment.
+        """
+        deadline = time.monotonic() + _DYING_SECONDS
+        while (place := record.place()) is not None:
+            if self._is_claimed(record.device):
+                return None
+            if is_dead(place):
+                return place if is_mounted(place) else None
+            if time.monotonic() > deadline:
+                return None
+            time.sleep(_POLL_SECONDS)
+        return None
+
+    def _is_claimed(self, device: str) -> bool:
+        records = [_parse(path) for path in self._folder.glob("*.json")]
+        known = [record for record in records if record is not None and record.device]
+        return any(record.device == device and record.is_alive() for record in known)
+
     def remove_own(self, record: MountRecord) -> None:
         """Forget a mount of this process, unless another has taken its place (it was detached, but
         in use)."""
@@ -208,9 +230,9 @@ def unmount(records: MountRecords, mountpoint: Path) -> Path:
         with suppress(ProcessLookupError):
             os.kill(record.pid, signal.SIGTERM)
         _wait_for_end(record)
-        left = _left_behind(record)
+        left = records.place_left_behind(record)
     else:
-        left = None if record is None else _left_behind(record)
+        left = None if record is None else records.place_left_behind(record)
         left = here = left or place
         if not is_mounted(here):
             raise StoreError(_why_nothing(place))
@@ -219,22 +241,6 @@ def unmount(records: MountRecords, mountpoint: Path) -> Path:
     if record is not None:
         records.remove_own(record)
     return here
-
-
-def _left_behind(record: MountRecord) -> Path | None:
-    """Where the mount of a process that has ended still is, as it is where it was killed.
-
-    Not one that lives: the kernel gives the number of a mount that is gone to the next one, which
-    somebody may have made at this very moment.
-    """
-    deadline = time.monotonic() + _DYING_SECONDS
-    while (place := record.place()) is not None:
-        if is_dead(place):
-            return place
-        if time.monotonic() > deadline:
-            return None
-        time.sleep(_POLL_SECONDS)
-    return None
 
 
 def _why_nothing(place: Path) -> str:
