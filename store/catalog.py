@@ -5,7 +5,8 @@ its manifest. Nothing is fetched before the first chunk is wanted that is not he
 """
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import asynccontextmanager
 from functools import partial
 from typing import NamedTuple
 
@@ -13,7 +14,15 @@ import trio
 
 from store.cache_index import CacheIndex
 from store.concurrency import TABLE_WRITES, SharedCalls, run_all
-from store.errors import IntegrityError, MalformedObject, ObjectMissing, UnsupportedVersion
+from store.errors import (
+    IntegrityError,
+    MalformedObject,
+    ObjectMissing,
+    RemoteDenied,
+    RemoteError,
+    RemoteMisconfigured,
+    UnsupportedVersion,
+)
 from store.ids import GitId
 from store.manifests import MAX_MANIFEST_BYTES, Manifest, parse_manifest, parse_manifest_key
 from store.remote import (
@@ -21,6 +30,7 @@ from store.remote import (
     INDEX_PREFIX,
     ObjectInfo,
     Remote,
+    get_refusals,
     index_key,
     manifests_prefix,
     parse_index_key,
@@ -63,6 +73,8 @@ class Catalog:
         # One refresh at a time: whoever comes while one is under way finds what it has learnt.
         self._lock = trio.Lock()
         self._asking: SharedCalls[GitId, bool] = SharedCalls()
+        # What the remote said the last time, where that was a refusal.
+        self._refusal: RemoteError | None = None
 
     def get_store(self) -> str | None:
         """The remote's store id, if it was ever seen from here."""
@@ -95,8 +107,8 @@ class Catalog:
         return await self._asking.run(commit, partial(self._fetch_commit_indexes, commit))
 
     async def _fetch_commit_indexes(self, commit: GitId) -> bool:
-        async with self._lock:
-            found, listed = await self._ask_for(commit)
+        async with self._asking_remote() as at_once:
+            found, listed = await self._ask_for(commit, at_once)
             if found is None:
                 return False
             manifest = await self._fetch_manifest(found.store, commit, listed)
@@ -115,7 +127,7 @@ class Catalog:
     async def fetch_listed_indexes(self, *, anew: bool = False) -> ListedIndexes | None:
         """As `fetch_all_indexes`, with the names of those that the remote lists; `anew`, also
         those that are known here are fetched again."""
-        async with self._lock:
+        async with self._asking_remote():
             found = await self.fetch_format()
             if found is None:
                 return None
@@ -126,6 +138,24 @@ class Catalog:
             await self._fetch_indexes(found.store, names)
             return ListedIndexes(found.store, frozenset(names))
 
+    @asynccontextmanager
+    async def _asking_remote(self) -> AsyncIterator[int]:
+        """Be the one who asks the remote; gives how many calls may be made side by side.
+
+        What was refused the last time is not asked for again before the remote lets a call through
+        to try: other calls, which it may well allow, would be made in vain.
+        """
+        async with self._lock:
+            refusals = get_refusals(self.remote)
+            if self._refusal is not None and refusals.said and not refusals.may_try:
+                raise type(self._refusal)(str(self._refusal)) from self._refusal
+            try:
+                yield 1 if refusals.said else 2
+            except (RemoteDenied, RemoteMisconfigured) as error:
+                self._refusal = error
+                raise
+            self._refusal = None
+
     async def fetch_pushed_commits(self) -> dict[GitId, str]:
         """The commits of this repository that have a manifest, each with the key of one."""
         if self._repository is None:
@@ -135,9 +165,11 @@ class Catalog:
         parsed = [(parse_manifest_key(info.key), info.key) for info in listed]
         return {found[1]: key for found, key in parsed if found is not None}
 
-    async def _ask_for(self, commit: GitId) -> tuple[RemoteFormat | None, Sequence[ObjectInfo]]:
-        """The format, and what there is where the commit's manifests are: side by side, since the
-        first reader of a fresh clone waits for both."""
+    async def _ask_for(
+        self, commit: GitId, at_once: int
+    ) -> tuple[RemoteFormat | None, Sequence[ObjectInfo]]:
+        """The format, and what there is where the commit's manifests are: side by side where they
+        may be, since the first reader of a fresh clone waits for both."""
         formats: list[RemoteFormat | None] = []
         listed: list[ObjectInfo] = []
 
@@ -151,7 +183,8 @@ class Catalog:
                     await self.remote.list_objects(prefix, timeout_seconds=self._timeout_seconds)
                 )
 
-        await run_all((ask_format, list_manifests), at_once=2)
+        # In this order: of the two rights, that to list is the one that may well be lacking.
+        await run_all((list_manifests, ask_format), at_once=at_once)
         return formats[0], listed
 
     async def _fetch_manifest(

@@ -12,8 +12,9 @@ from pathlib import Path
 import trio
 
 from store.config import RemoteSettings
+from store.errors import RemoteError
 from store.range_sink import RangeSink, stream_range
-from store.remote import ObjectInfo, Remote
+from store.remote import ObjectInfo, Refusals, Remote, get_refusals
 
 # One at a time: boto3's clients may be used by many threads, but not made by many at once.
 _MAKING = trio.CapacityLimiter(1)
@@ -26,6 +27,8 @@ class DeferredRemote:
         self._settings = settings
         self._remote: Remote | None = None
         self._making = trio.Lock()
+        # Why the last attempt to make it failed.
+        self._failure: RemoteError | None = None
 
     @property
     def url(self) -> str:
@@ -37,7 +40,11 @@ class DeferredRemote:
             if self._remote is None:
                 # In a thread: looking for credentials may run a program, or wait for a network.
                 make = partial(_make_s3, self._settings)
-                self._remote = await trio.to_thread.run_sync(make, limiter=_MAKING)
+                try:
+                    self._remote = await trio.to_thread.run_sync(make, limiter=_MAKING)
+                except RemoteError as error:
+                    self._failure = error
+                    raise
             return self._remote
 
     async def fetch(self, key: str, *, max_bytes: int, timeout_seconds: float) -> bytes:
@@ -75,6 +82,12 @@ class DeferredRemote:
     def local_path(self, key: str) -> Path | None:
         """None: a bucket is not a folder."""
         return None
+
+    def get_refusals(self) -> Refusals:
+        """As RefusingRemote.get_refusals."""
+        if self._remote is not None:
+            return get_refusals(self._remote)
+        return Refusals({} if self._failure is None else {"settings": str(self._failure)})
 
     async def close(self) -> None:
         """As Remote.close; nothing to do where nothing was made."""

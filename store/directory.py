@@ -26,7 +26,7 @@ from store.errors import (
     RemoteUnavailable,
 )
 from store.local_folders import sync_folder
-from store.remote import ObjectInfo
+from store.remote import ObjectInfo, Refusals
 
 Result = TypeVar("Result")
 
@@ -55,6 +55,8 @@ class DirectoryRemote:
         self._limiter = trio.CapacityLimiter(THREADS)
         # Temporary files of writers that were met in a listing; those that are dead go with a put.
         self._temporaries: set[Path] = set()
+        # How the last call ended, where that was a refusal.
+        self._refusal: RemoteError | None = None
 
     @property
     def url(self) -> str:
@@ -119,6 +121,10 @@ class DirectoryRemote:
         """Where the object lies, whether it is there or not."""
         return self._path(key)
 
+    def get_refusals(self) -> Refusals:
+        """See RefusingRemote. A folder is asked each time."""
+        return Refusals({} if self._refusal is None else {"folder": str(self._refusal)})
+
     async def close(self) -> None:
         """Nothing is held open between calls."""
 
@@ -134,12 +140,23 @@ class DirectoryRemote:
         """What `work` returns in a thread; its OSErrors, and lateness, as RemoteErrors."""
         with trio.move_on_after(timeout_seconds):
             try:
-                return await trio.to_thread.run_sync(
+                result = await trio.to_thread.run_sync(
                     work, abandon_on_cancel=abandon, limiter=self._limiter
                 )
             except OSError as error:
-                raise self._translate(error, key) from error
+                failure = self._translate(error, key)
+                self._note(failure)
+                raise failure from error
+            except RemoteError as error:
+                self._note(error)
+                raise
+            self._refusal = None
+            return result
         raise RemoteUnavailable(f"{self.url}: {key}: not done within {timeout_seconds:g} s")
+
+    def _note(self, error: RemoteError) -> None:
+        if isinstance(error, RemoteDenied | RemoteMisconfigured):
+            self._refusal = error
 
     def _load(self, key: str, start: int, length: int) -> bytes:
         """Up to `length` bytes from `start`; fewer only where the file ends."""

@@ -117,3 +117,12 @@ def is_of_the_remote(error: BaseException | None) -> bool:
             return True
         error = error.__cause__
     return False
+
+
+def is_of_a_refusal(error: BaseException | None) -> bool:
+    """Whether a remote that refuses is behind an error: whoever has the remote says so, once."""
+    while error is not None:
+        if isinstance(error, RemoteDenied | RemoteMisconfigured):
+            return True
+        error = error.__cause__
+    return False

@@ -4,8 +4,8 @@ Every object is immutable and written whole: a reader sees all of it or none. Ke
 the remote's own prefix. One contract suite (tests/contract) holds every implementation to this.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
@@ -140,3 +140,27 @@ class Remote(Protocol):
     async def close(self) -> None:
         """Let go of connections. No call may follow."""
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class Refusals:
+    """What a remote refuses for now (credentials, rights, no such bucket), so that such calls fail
+    without asking it. `said` has a sentence for each, by what tells it from others; `may_try` is
+    whether a call would be let through to see if one is over."""
+
+    said: Mapping[str, str] = field(default_factory=dict)
+    may_try: bool = True
+
+
+class RefusingRemote(Remote, Protocol):
+    """A remote that remembers that it was refused."""
+
+    def get_refusals(self) -> Refusals:
+        """What is refused now."""
+        ...
+
+
+def get_refusals(remote: Remote) -> Refusals:
+    """What `remote` refuses now, as far as it is one that remembers that."""
+    remembering = getattr(remote, "get_refusals", None)
+    return Refusals() if remembering is None else remembering()

@@ -15,7 +15,7 @@ import trio
 from store.clocks import running_seconds
 from store.errors import RemoteError, RemoteUnavailable
 from store.range_sink import RangeSink, stream_range
-from store.remote import ObjectInfo, Remote
+from store.remote import ObjectInfo, Refusals, Remote, get_refusals
 
 log = logging.getLogger(__name__)
 
@@ -148,6 +148,10 @@ class RetryingRemote:
     def local_path(self, key: str) -> Path | None:
         """See Remote.local_path."""
         return self._inner.local_path(key)
+
+    def get_refusals(self) -> Refusals:
+        """See RefusingRemote."""
+        return get_refusals(self._inner)
 
     async def close(self) -> None:
         """Close the inner remote."""

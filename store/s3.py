@@ -3,6 +3,7 @@
 Also here: what boto3's errors mean (`_translate`).
 """
 
+import os
 import re
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -10,7 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 from http import HTTPStatus
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
+from typing import IO, TYPE_CHECKING, Any, TypeVar, cast
 
 import boto3
 import botocore.exceptions as boto_errors
@@ -22,6 +23,7 @@ from botocore.config import Config
 from botocore.parsers import ResponseParserError
 from urllib3.exceptions import HTTPError
 
+from store.credential_files import look_at_credentials
 from store.errors import (
     MalformedObject,
     RemoteDenied,
@@ -30,10 +32,10 @@ from store.errors import (
     RemoteUnavailable,
 )
 from store.range_sink import RangeSink
-from store.remote import ObjectInfo
-from store.s3_access import Access, ForeignErrors
-from store.s3_answers import Answer, get_range_fault, stay_with_host, translate_answer
-from store.s3_bodies import check_deadline, open_upload, read_blocks, read_body
+from store.remote import ObjectInfo, Refusals
+from store.s3_access import Access, Call, ForeignErrors, Meaning
+from store.s3_answers import explain_answer, get_range_fault, read_answer, stay_with_host
+from store.s3_bodies import RangeAnswer, check_deadline, open_upload, read_blocks, read_body
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -99,9 +101,9 @@ class S3Remote:
     so that their outcome is known: a body that is late or cancelled is cut at its next block, and
     what then remains is one silence of the server at most.
 
-    After a refusal (RemoteDenied) the credentials are read anew for a later call, after a pause
-    that doubles from 1 s to 60 s. Where the credentials themselves were refused, calls in the
-    pause fail at once, without asking the server. `clock` tells the seconds of those pauses.
+    What is refused (RemoteDenied, RemoteMisconfigured) is asked for once a minute at most, by a
+    client that has read the credentials anew, and at once when their files have changed; until then
+    such calls fail without asking the server. `clock` tells those seconds.
     """
 
     def __init__(
@@ -115,7 +117,8 @@ class S3Remote:
         self._root = f"{location.prefix}/" if location.prefix else ""
         self._limiter = trio.CapacityLimiter(connections)
         make = partial(_connect, location, connections)
-        self._access = Access(self.url, make, _FOREIGN, clock)
+        look = partial(look_at_credentials, os.environ, Path.home())
+        self._access = Access(self.url, make, _FOREIGN, clock, look)
 
     @property
     def url(self) -> str:
@@ -141,7 +144,7 @@ class S3Remote:
                 raise RemoteUnavailable(f"{self.url}: the answer for {key} was cut short")
             return content
 
-        return await self._run(get, key, timeout_seconds, abandon=True)
+        return await self._run(get, Call("GET", key), timeout_seconds, abandon=True)
 
     async def fetch_range(
         self, key: str, start: int, length: int, *, timeout_seconds: float
@@ -151,7 +154,7 @@ class S3Remote:
         def get(connection: "_Connection", deadline: float) -> bytes:
             return b"".join(self._read_range(connection, key, start, length, deadline))
 
-        return await self._run(get, key, timeout_seconds, abandon=True)
+        return await self._run(get, Call("GET", key), timeout_seconds, abandon=True)
 
     async def stream_range(
         self, key: str, start: int, length: int, sink: RangeSink, *, timeout_seconds: float
@@ -163,7 +166,7 @@ class S3Remote:
             for block in self._read_range(connection, key, start + done, length - done, deadline):
                 take(block)
 
-        await self._run(get, key, timeout_seconds, abandon=True)
+        await self._run(get, Call("GET", key), timeout_seconds, abandon=True)
 
     def _read_range(
         self, connection: "_Connection", key: str, start: int, length: int, deadline: float
@@ -199,7 +202,7 @@ class S3Remote:
                     ContentLength=stream.size,
                 )
 
-        await self._run(put, key, timeout_seconds, abandon=False)
+        await self._run(put, Call("PUT", key), timeout_seconds, abandon=False)
 
     async def list_objects(self, prefix: str, *, timeout_seconds: float) -> Sequence[ObjectInfo]:
         """See Remote.list_objects."""
@@ -226,7 +229,7 @@ class S3Remote:
                     raise RemoteUnavailable(f"{self.url}: the list of {prefix} breaks off")
                 page["ContinuationToken"] = token
 
-        return await self._run(scan, prefix, timeout_seconds, abandon=True)
+        return await self._run(scan, Call("LIST", prefix), timeout_seconds, abandon=True)
 
     async def delete(self, key: str, *, timeout_seconds: float) -> None:
         """See Remote.delete."""
@@ -236,13 +239,17 @@ class S3Remote:
                 connection.client.delete_object(Bucket=self._location.bucket, Key=self._root + key)
             except boto_errors.ClientError as error:
                 # S3 answers 204 for what is not there; some of its like say so.
-                if _read_answer(error).code != "NoSuchKey":
+                if read_answer(error.response, time.time()).code != "NoSuchKey":
                     raise
 
-        await self._run(delete, key, timeout_seconds, abandon=False)
+        await self._run(delete, Call("DELETE", key), timeout_seconds, abandon=False)
 
     def local_path(self, key: str) -> None:
         """None: nothing here is a local file."""
+
+    def get_refusals(self) -> Refusals:
+        """See RefusingRemote."""
+        return self._access.get_refusals()
 
     async def close(self) -> None:
         """Close the idle connections."""
@@ -251,7 +258,7 @@ class S3Remote:
     async def _run(
         self,
         work: Callable[["_Connection", float], Result],
-        key: str,
+        call: Call,
         timeout_seconds: float,
         *,
         abandon: bool,
@@ -259,24 +266,21 @@ class S3Remote:
         """What `work` returns in a thread, given the connection and its deadline (monotonic)."""
         deadline = time.monotonic() + timeout_seconds
 
-        def call() -> Result:
-            with self._access.use(key) as connection:
+        def use() -> Result:
+            with self._access.use(call) as connection:
                 return work(connection, deadline)
 
-        with trio.move_on_after(timeout_seconds):
-            return await trio.to_thread.run_sync(
-                call, abandon_on_cancel=abandon, limiter=self._limiter
-            )
-        raise RemoteUnavailable(f"{self.url}: {key}: no answer within {timeout_seconds:g} s")
-
-
-class _RangeAnswer(NamedTuple):
-    """The head of an answer to a range, and its body, a stream to be closed."""
-
-    status: int
-    content_range: str | None
-    content_length: int | None
-    body: Any
+        try:
+            with trio.move_on_after(timeout_seconds):
+                return await trio.to_thread.run_sync(
+                    use, abandon_on_cancel=abandon, limiter=self._limiter
+                )
+        except trio.Cancelled:
+            self._access.close()
+            raise
+        # What is idle may be as dead as the connection of this call.
+        self._access.close()
+        raise RemoteUnavailable(f"{self.url}: {call.key}: no answer within {timeout_seconds:g} s")
 
 
 class _Connection:
@@ -299,7 +303,7 @@ class _Connection:
         """Close the idle connections."""
         self.client.close()
 
-    def get_range(self, bucket: str, key: str, wanted: str) -> _RangeAnswer:
+    def get_range(self, bucket: str, key: str, wanted: str) -> RangeAnswer:
         """The answer to a GET of a key with that Range. Raises boto3's errors."""
         is_plain = _PLAIN_KEY.fullmatch(key) is not None
         if is_plain and self._shown is not _NOT_SHOWN:
@@ -313,9 +317,9 @@ class _Connection:
         if is_plain and url.endswith(f"/{key}"):
             self._shown = url.removesuffix(key), region
         status = got["ResponseMetadata"]["HTTPStatusCode"]
-        return _RangeAnswer(status, got.get("ContentRange"), got.get("ContentLength"), got["Body"])
+        return RangeAnswer(status, got.get("ContentRange"), got.get("ContentLength"), got["Body"])
 
-    def _send(self, base: str, region: str, key: str, wanted: str) -> _RangeAnswer | None:
+    def _send(self, base: str, region: str, key: str, wanted: str) -> RangeAnswer | None:
         parts: Any = self.client
         request = AWSRequest("GET", base + key, {"Range": wanted})
         try:
@@ -332,7 +336,7 @@ class _Connection:
         answer = session.send(prepared)
         covered, size = (answer.headers.get(f"Content-{name}") for name in ("Range", "Length"))
         length = int(size) if size and size.isdecimal() else None
-        return _RangeAnswer(answer.status_code, covered, length, answer.raw)
+        return RangeAnswer(answer.status_code, covered, length, answer.raw)
 
     def _look_at(self, request: Any, **_: object) -> None:
         signed = _SIGNED.match(str(request.headers.get("Authorization", "")))
@@ -366,35 +370,24 @@ def _refuse_prompt(_prompt: str) -> str:
     raise boto_errors.RefreshWithMFAUnsupportedError
 
 
-def _translate(error: Exception, where: str) -> RemoteError:
-    """The error of this project for one of boto3's; `where` names remote and key."""
+def _explain(error: Exception, url: str, call: Call | None) -> Meaning:
+    """What one of boto3's errors means; see ForeignErrors."""
+    where = url if call is None else f"{url}: {call.key}"
+    code = type(error).__name__
     if isinstance(error, boto_errors.ClientError):
-        return translate_answer(_read_answer(error), where)
+        # Any other operation than ours is botocore's, on its way to credentials.
+        is_ours = error.operation_name in _OWN_OPERATIONS
+        return explain_answer(read_answer(error.response, time.time()), url, call, is_ours=is_ours)
     if isinstance(error, _NO_CREDENTIALS):
-        return RemoteDenied(
-            f"{where}: no usable credentials: {error}; set them up, or log in again"
-        )
+        words = f"{url}: no usable credentials: {error}; set them up, or log in again"
+        return Meaning(RemoteDenied(words), code, everything=True)
     if "CERTIFICATE_VERIFY_FAILED" in str(error):
-        return RemoteMisconfigured(f"{where}: the server's certificate is not trusted: {error}")
+        words = f"{url}: the server's certificate is not trusted: {error}"
+        return Meaning(RemoteMisconfigured(words), code, everything=True)
     if isinstance(error, _NO_ANSWER):
-        return RemoteUnavailable(f"{where}: no usable answer: {str(error) or 'out of time'}")
-    return RemoteMisconfigured(f"{where}: {error}")
+        words = f"{where}: no usable answer: {str(error) or 'out of time'}"
+        return Meaning(RemoteUnavailable(words), is_silence=True)
+    return Meaning(RemoteMisconfigured(f"{where}: {error}"), code, everything=True)
 
 
-def _is_about_credentials(error: Exception) -> bool:
-    """Whether a refusal means the credentials, not one object or one verb."""
-    if not isinstance(error, boto_errors.ClientError):
-        return True
-    # Any other operation than ours is botocore's, on its way to credentials.
-    return error.operation_name not in _OWN_OPERATIONS or _read_answer(error).is_about_credentials()
-
-
-def _read_answer(error: boto_errors.ClientError) -> Answer:
-    said = error.response.get("Error", {})
-    status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
-    return Answer(said.get("Code", ""), status, said.get("Message", ""))
-
-
-_FOREIGN = ForeignErrors(
-    (*_BOTO_ERRORS, HTTPError, TimeoutError), _translate, _is_about_credentials
-)
+_FOREIGN = ForeignErrors((*_BOTO_ERRORS, HTTPError, TimeoutError), _explain)

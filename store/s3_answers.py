@@ -5,7 +5,10 @@ Source: https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html
 """
 
 import re
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from typing import Any
 
@@ -16,6 +19,7 @@ from store.errors import (
     RemoteMisconfigured,
     RemoteUnavailable,
 )
+from store.s3_access import Call, Meaning
 from store.shown_names import escape_text
 
 _ELSEWHERE = "the bucket lies elsewhere; set the remote's region and endpoint right"
@@ -26,7 +30,16 @@ _MISCONFIGURED = {
     "TemporaryRedirect": _ELSEWHERE,
     "AuthorizationHeaderMalformed": _ELSEWHERE,
     "IllegalLocationConstraintException": _ELSEWHERE,
-    "RequestTimeTooSkewed": "the clock of this machine is off; set it right",
+}
+_BAD_CLOCK = {"RequestTimeTooSkewed", "RequestExpired"}
+# What S3 itself bears between its clock and that of who asks, in seconds.
+_MOST_SKEW_SECONDS = 15 * 60.0
+_LEAST_SKEW_SECONDS = 60.0
+_VERBS = {
+    "GET": ("read", "s3:GetObject"),
+    "PUT": ("write", "s3:PutObject"),
+    "LIST": ("list", "s3:ListBucket"),
+    "DELETE": ("delete", "s3:DeleteObject"),
 }
 _BAD_CREDENTIALS = {
     "ExpiredToken",
@@ -52,32 +65,56 @@ _BUSY_STATUSES = {408, 409, 429, 500, 502, 503, 504}
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """An error as the server gave it: S3's code (may be empty), the HTTP status, and its words."""
+    """An error as the server gave it: S3's code (may be empty), the HTTP status, and its words.
+    `ahead_seconds` is how far our clock is ahead of the server's, where it told the time."""
 
     code: str
     status: int
     message: str = ""
+    ahead_seconds: float | None = None
 
     def __str__(self) -> str:
         return escape_text(f"{self.code} ({self.status}) {self.message}".strip())
 
+    @property
+    def is_about_clock(self) -> bool:
+        """Whether a signature was refused because it is of another time, whatever the words."""
+        if self.code in _BAD_CLOCK:
+            return True
+        is_off = self.ahead_seconds is not None and abs(self.ahead_seconds) > _MOST_SKEW_SECONDS
+        return is_off and (self.is_about_credentials or self.status == HTTPStatus.FORBIDDEN)
+
+    @property
     def is_about_credentials(self) -> bool:
         """Whether the credentials themselves are refused, and not one object or one verb."""
         return self.code in _BAD_CREDENTIALS or self.status == HTTPStatus.UNAUTHORIZED
 
+    @property
+    def is_about_everything(self) -> bool:
+        """Whether any other call would be refused as well."""
+        is_elsewhere = 300 <= self.status < 400
+        is_refused = self.is_about_clock or self.is_about_credentials
+        return self.code in _MISCONFIGURED or is_elsewhere or is_refused
 
-def translate_answer(answer: Answer, where: str) -> RemoteError:
-    """The error that stands for `answer`; `where` names the remote and the key."""
+
+def translate_answer(answer: Answer, where: str, verb: str = "GET") -> RemoteError:
+    """The error that stands for `answer` to GET, PUT, LIST or DELETE; `where` names the remote and,
+    if it matters, the key."""
+    if answer.is_about_clock:
+        return RemoteMisconfigured(f"{where}: {_say_clock(answer.ahead_seconds)}: {answer}")
     if answer.code in _MISCONFIGURED:
         return RemoteMisconfigured(f"{where}: {_MISCONFIGURED[answer.code]}: {answer}")
     if 300 <= answer.status < 400:
         return RemoteMisconfigured(f"{where}: {_ELSEWHERE}: {answer}")
-    if answer.is_about_credentials():
+    if answer.is_about_credentials:
         return RemoteDenied(
             f"{where}: the credentials are refused: {answer}; check them, or log in again"
         )
     if answer.status == HTTPStatus.FORBIDDEN or answer.code == "AccessDenied":
-        return RemoteDenied(f"{where}: not allowed: {answer}; check what the credentials may do")
+        what, right = _VERBS[verb]
+        return RemoteDenied(
+            f"{where}: not allowed to {what}: {answer}; the credentials need {right}"
+        )
     if answer.code in _BUSY or answer.status in _BUSY_STATUSES:
         return RemoteUnavailable(f"{where}: the server cannot answer now: {answer}")
     if answer.status == HTTPStatus.NOT_FOUND:
@@ -85,6 +122,37 @@ def translate_answer(answer: Answer, where: str) -> RemoteError:
     if answer.status == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
         return RemoteUnavailable(f"{where}: the object ends before the range that was asked for")
     return RemoteError(f"{where}: {answer}")
+
+
+def read_answer(response: Mapping[str, Any], now_seconds: float) -> Answer:
+    """The answer in boto3's form of one, which came at `now_seconds` since 1970 by our clock."""
+    said, about = response.get("Error", {}), response.get("ResponseMetadata", {})
+    date, ahead = about.get("HTTPHeaders", {}).get("date"), None
+    with suppress(ValueError, OverflowError):
+        ahead = None if date is None else now_seconds - parsedate_to_datetime(date).timestamp()
+    return Answer(
+        said.get("Code", ""), about.get("HTTPStatusCode", 0), said.get("Message", ""), ahead
+    )
+
+
+def explain_answer(answer: Answer, url: str, call: Call | None, *, is_ours: bool) -> Meaning:
+    """What `answer` means for the remote at `url`. One that `is_ours` no more was to a question
+    about credentials; for `call` None, a client was to be made."""
+    everything = not is_ours or answer.is_about_everything
+    where = url if everything or call is None else f"{url}: {call.key}"
+    failure = translate_answer(answer, where, "GET" if call is None else call.verb)
+    is_refusal = isinstance(failure, RemoteDenied | RemoteMisconfigured)
+    return Meaning(failure, answer.code or str(answer.status) if is_refusal else "", everything)
+
+
+def _say_clock(ahead_seconds: float | None) -> str:
+    if ahead_seconds is None or abs(ahead_seconds) < _LEAST_SKEW_SECONDS:
+        return "the clock of this machine is off; set it right"
+    side = "ahead of" if ahead_seconds > 0 else "behind"
+    return (
+        f"the clock of this machine is {abs(ahead_seconds) / 60:.0f} minutes {side} the server's; "
+        "set it right"
+    )
 
 
 def get_range_fault(

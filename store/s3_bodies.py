@@ -9,13 +9,22 @@ import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, NamedTuple
 
 import trio
 
 from store.errors import RemoteError
 
 BLOCK_BYTES = 1024 * 1024
+
+
+class RangeAnswer(NamedTuple):
+    """The head of an answer to a range, and its body, a stream to be closed."""
+
+    status: int
+    content_range: str | None
+    content_length: int | None
+    body: Any
 
 
 class Upload:

@@ -23,6 +23,7 @@ from store.holding import Holder
 from store.kept_clones import kept_clones
 from store.local_store import LocalStore
 from store.opening import Reading, open_reading
+from store.remote import get_refusals
 from vfs.asked import Asked
 from vfs.child_processes import TOLD_TO_END, Line
 from vfs.mount_records import MountRecord, process_start
@@ -34,6 +35,7 @@ from vfs.warm_service import WarmService, require_warmable
 log = logging.getLogger(__name__)
 
 _RECORD_SECONDS = 1.0
+_WATCH_SECONDS = 0.5
 _REFRESH_SECONDS = 30.0
 _REFRESHES = trio.CapacityLimiter(1)
 
@@ -116,6 +118,7 @@ async def _keep(
             nursery.start_soon(_learn, reading.source.learn_commit)
             nursery.start_soon(_refresh_original, kept)
             nursery.start_soon(_hold, kept)
+            nursery.start_soon(_watch_refusals, reading)
             with trio.open_signal_receiver(signal.SIGTERM) as signals:
                 async for _ in signals:
                     break
@@ -234,6 +237,23 @@ class _RepositoryWatch:
             if self._is_gone:
                 log.info("the repository is at %s again", self._paths.common_dir)
             self._is_gone = False
+
+
+async def _watch_refusals(reading: Reading) -> None:
+    """Say once what the remote refuses, and once that it does no more: reads that fail for it are
+    not logged one by one."""
+    if reading.remote is None:
+        return
+    remote = reading.remote.catalog.remote
+    said: dict[str, str] = {}
+    while True:
+        refused = get_refusals(remote).said
+        for name in refused.keys() - said.keys():
+            log.error("%s; until then what it would give cannot be read", refused[name])
+        for name in said.keys() - refused.keys():
+            log.info("no longer so: %s", said[name])
+        said = dict(refused)
+        await trio.sleep(_WATCH_SECONDS)
 
 
 def _record(kept: _Kept) -> MountRecord:

@@ -11,7 +11,7 @@ import os
 
 import trio
 
-from store.errors import RepositoryGone, StoreError
+from store.errors import RepositoryGone, StoreError, is_of_a_refusal
 from vfs.errnos import errno_of
 from vfs.errors import RequestError
 from vfs.kernel_messages import (
@@ -108,6 +108,9 @@ class RequestLoop:
             # Whoever keeps the mount has said once that the repository is gone: here it would be a
             # line for each request.
             log.debug("%s: %r", what, error)
+        elif isinstance(error, StoreError) and is_of_a_refusal(error):
+            # As before: what a remote refuses fails at once, and for every reader.
+            log.debug("%s: %s", what, error)
         elif isinstance(error, StoreError):
             log.error("%s: %s", what, error)
         else:

@@ -37,7 +37,10 @@ class Liar:
                 self.rfile.read(int(self.headers.get("Content-Length", 0)))
                 liar.requests.append((self.command, self.path))
                 reply = liar.answer(self)
-                self.send_response(reply.status)
+                if "Date" in reply.headers:
+                    self.send_response_only(reply.status)
+                else:
+                    self.send_response(reply.status)
                 self.send_header("Connection", "close")
                 for name, value in reply.headers.items():
                     self.send_header(name, value)

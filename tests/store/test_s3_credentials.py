@@ -1,14 +1,18 @@
 """S3Remote with credentials that are refused, missing, half or new."""
 
+import time
 from collections.abc import Callable
+from dataclasses import dataclass
+from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import pytest
 import trio
 
-from store.errors import RemoteDenied, RemoteMisconfigured
-from store.s3_access import FIRST_REFUSAL_SECONDS, MOST_REFUSAL_SECONDS
+from store.errors import RemoteDenied, RemoteError, RemoteMisconfigured, RemoteUnavailable
+from store.s3 import S3Remote
+from store.s3_access import DOUBTFUL_READS, LEAST_SECONDS, REFUSED_SECONDS
 from tests.fakes.lying_server import Liar, Reply, error_reply
 from tests.fakes.s3_remotes import BUCKET, CONTENT, TIMEOUT_SECONDS, fetch, remote_at
 from tests.fakes.s3_servers import S3Server
@@ -59,7 +63,7 @@ async def test_while_credentials_are_refused_the_server_is_left_alone(liar: Liar
     assert len(liar.requests) == 1
 
 
-async def test_new_credentials_in_the_file_are_found_after_a_pause(
+async def test_a_login_is_found_a_second_later(
     liar: Liar, monkeypatch: pytest.MonkeyPatch, isolated_home: Path, clock: HandClock
 ) -> None:
     write_credentials(monkeypatch, isolated_home, "old")
@@ -67,40 +71,62 @@ async def test_new_credentials_in_the_file_are_found_after_a_pause(
     remote = remote_at(liar.endpoint, clock=clock)
     with pytest.raises(RemoteDenied):
         await fetch(remote)
-    write_credentials(monkeypatch, isolated_home, "new")
+    write_credentials(monkeypatch, isolated_home, "new key")
     with pytest.raises(RemoteDenied):
         await fetch(remote)
-    clock.now += FIRST_REFUSAL_SECONDS
+    liar.answer = require_key("new key")
+    clock.now += LEAST_SECONDS
     assert await fetch(remote) == CONTENT
+    assert len(liar.requests) == 2
 
 
-async def test_each_refusal_doubles_the_pause_up_to_its_bound_and_success_ends_it(
-    liar: Liar, clock: HandClock
+@dataclass(frozen=True)
+class Trouble:
+    """An answer that a server gives as long as something is wrong."""
+
+    status: int
+    code: str
+    kind: type[RemoteError]
+    words: str
+
+
+TROUBLES = [
+    Trouble(403, "InvalidAccessKeyId", RemoteDenied, "credentials are refused.*log in again"),
+    Trouble(403, "SignatureDoesNotMatch", RemoteDenied, "credentials are refused"),
+    Trouble(400, "ExpiredToken", RemoteDenied, "credentials are refused"),
+    Trouble(403, "RequestTimeTooSkewed", RemoteMisconfigured, "the clock of this machine is off"),
+    Trouble(404, "NoSuchBucket", RemoteMisconfigured, "no such bucket"),
+    Trouble(301, "PermanentRedirect", RemoteMisconfigured, "lies elsewhere"),
+]
+
+
+@pytest.mark.parametrize("trouble", TROUBLES, ids=lambda trouble: trouble.code)
+async def test_while_it_lasts_the_server_is_asked_once_a_minute_and_success_ends_it(
+    liar: Liar, clock: HandClock, trouble: Trouble
 ) -> None:
+    liar.always(error_reply(trouble.status, trouble.code))
     remote = remote_at(liar.endpoint, clock=clock)
-
-    async def is_asked_and_refuses() -> bool:
-        before = len(liar.requests)
-        with pytest.raises(RemoteDenied):
-            await fetch(remote)
-        return len(liar.requests) > before
-
-    liar.answer = require_key("another")
-    for number in range(7):
-        assert await is_asked_and_refuses()
-        pause = min(MOST_REFUSAL_SECONDS, FIRST_REFUSAL_SECONDS * 2**number)
-        clock.now += pause * 0.99
-        assert not await is_asked_and_refuses()
-        clock.now += pause * 0.01
+    texts = set()
+    for _ in range(3 * 6):
+        clock.now += 10
+        for key in ("packs/00/a", "packs/00/b", "index/c"):
+            with pytest.raises(trouble.kind, match=trouble.words) as caught:
+                await remote.fetch(key, max_bytes=9, timeout_seconds=TIMEOUT_SECONDS)
+            texts.add(str(caught.value))
+        with pytest.raises(trouble.kind):
+            await remote.list_objects("packs/", timeout_seconds=TIMEOUT_SECONDS)
+    assert len(liar.requests) == 3
+    assert texts == set(remote.get_refusals().said.values()), "one sentence for all"
     liar.always(Reply(200, CONTENT, {"Content-Length": str(len(CONTENT))}))
+    clock.now += REFUSED_SECONDS
+    assert remote.get_refusals().may_try
     assert await fetch(remote) == CONTENT
-    liar.answer = require_key("another")
-    assert await is_asked_and_refuses()
-    clock.now += FIRST_REFUSAL_SECONDS
-    assert await is_asked_and_refuses()
+    assert not remote.get_refusals().said
+    await fetch(remote)
+    assert len(liar.requests) == 5
 
 
-async def test_many_refusals_at_once_count_as_one(liar: Liar, clock: HandClock) -> None:
+async def test_many_who_try_again_at_once_make_one_request(liar: Liar, clock: HandClock) -> None:
     liar.answer = require_key("another")
     remote = remote_at(liar.endpoint, clock=clock)
 
@@ -108,12 +134,84 @@ async def test_many_refusals_at_once_count_as_one(liar: Liar, clock: HandClock) 
         with pytest.raises(RemoteDenied):
             await fetch(remote)
 
+    await be_refused()
+    clock.now += REFUSED_SECONDS
     async with trio.open_nursery() as nursery:
         for _ in range(20):
             nursery.start_soon(be_refused)
-    clock.now += FIRST_REFUSAL_SECONDS
+    assert len(liar.requests) == 2
+
+
+async def test_a_try_without_an_answer_is_soon_followed_by_another(
+    liar: Liar, clock: HandClock
+) -> None:
+    liar.answer = require_key("another")
+    remote = remote_at(liar.endpoint, clock=clock)
+    with pytest.raises(RemoteDenied):
+        await fetch(remote)
+    clock.now += REFUSED_SECONDS
+    liar.always(error_reply(503, "SlowDown"))
+    with pytest.raises(RemoteUnavailable):
+        await fetch(remote)
     liar.always(Reply(200, CONTENT, {"Content-Length": str(len(CONTENT))}))
+    with pytest.raises(RemoteDenied):
+        await fetch(remote)
+    clock.now += LEAST_SECONDS
     assert await fetch(remote) == CONTENT
+
+
+def refuse(*verbs: str) -> Callable[[BaseHTTPRequestHandler], Reply]:
+    """A server that allows all but these verbs."""
+
+    def answer(request: BaseHTTPRequestHandler) -> Reply:
+        verb = "LIST" if "list-type" in request.path else request.command
+        if verb in verbs:
+            return error_reply(403, "AccessDenied")
+        body = CONTENT if verb == "GET" else b""
+        return Reply(200, body, {"Content-Length": str(len(body))})
+
+    return answer
+
+
+async def try_verb(remote: S3Remote, verb: str, key: str) -> None:
+    if verb == "GET":
+        await remote.fetch(key, max_bytes=len(CONTENT), timeout_seconds=TIMEOUT_SECONDS)
+    elif verb == "PUT":
+        await remote.put(key, b"body", timeout_seconds=TIMEOUT_SECONDS)
+    elif verb == "LIST":
+        await remote.list_objects(key, timeout_seconds=TIMEOUT_SECONDS)
+    else:
+        await remote.delete(key, timeout_seconds=TIMEOUT_SECONDS)
+
+
+@pytest.mark.parametrize(
+    ("verb", "words", "first_requests"),
+    [
+        ("GET", "read.*s3:GetObject", DOUBTFUL_READS),
+        ("PUT", "write.*s3:PutObject", 1),
+        ("LIST", "list.*s3:ListBucket", 1),
+        ("DELETE", "delete.*s3:DeleteObject", 1),
+    ],
+)
+async def test_a_verb_that_is_not_allowed_is_tried_once_a_minute_and_closes_no_other(
+    liar: Liar, clock: HandClock, verb: str, words: str, first_requests: int
+) -> None:
+    liar.answer = refuse(verb)
+    remote = remote_at(liar.endpoint, clock=clock)
+    for minute in range(3):
+        for number in range(6):
+            with pytest.raises(RemoteDenied, match=f"not allowed to {words}"):
+                await try_verb(remote, verb, f"packs/00/{number}")
+        assert len(liar.requests) == first_requests + minute
+        clock.now += REFUSED_SECONDS
+    before = len(liar.requests)
+    other = "PUT" if verb == "GET" else "GET"
+    await try_verb(remote, other, "packs/00/0")
+    assert len(liar.requests) == before + 1
+    liar.answer = refuse()
+    if verb != "LIST":
+        await try_verb(remote, verb, "packs/00/9")
+        assert not remote.get_refusals().said
 
 
 async def test_an_object_that_is_not_allowed_does_not_close_the_others(liar: Liar) -> None:
@@ -124,8 +222,46 @@ async def test_an_object_that_is_not_allowed_does_not_close_the_others(liar: Lia
 
     liar.answer = answer
     remote = remote_at(liar.endpoint)
-    with pytest.raises(RemoteDenied, match="not allowed"):
-        await remote.fetch("secret", max_bytes=9, timeout_seconds=TIMEOUT_SECONDS)
+    for number in range(10):
+        for _ in range(2):
+            with pytest.raises(RemoteDenied, match="not allowed"):
+                await try_verb(remote, "GET", f"packs/00/secret{number}")
+        assert await fetch(remote) == CONTENT
+    assert len(liar.requests) == 20, "for one object nobody asks twice"
+
+
+def dated(code: str, seconds: float) -> Reply:
+    """A refusal by a server whose clock is so far ahead of ours."""
+    return error_reply(403, code, {"Date": formatdate(time.time() + seconds, usegmt=True)})
+
+
+@pytest.mark.parametrize("code", ["RequestTimeTooSkewed", "SignatureDoesNotMatch", "AccessDenied"])
+@pytest.mark.parametrize(("seconds", "side"), [(3600, "behind"), (-3600, "ahead of")])
+async def test_a_clock_that_is_off_by_an_hour_is_what_is_said(
+    liar: Liar, code: str, seconds: float, side: str
+) -> None:
+    liar.always(dated(code, seconds))
+    with pytest.raises(RemoteMisconfigured, match=f"clock .* is 60 minutes {side} the server's"):
+        await fetch(remote_at(liar.endpoint))
+
+
+async def test_a_clock_that_is_nearly_right_is_not_blamed(liar: Liar) -> None:
+    liar.always(dated("SignatureDoesNotMatch", 300))
+    with pytest.raises(RemoteDenied, match="credentials"):
+        await fetch(remote_at(liar.endpoint))
+
+
+async def test_a_clock_that_was_set_right_is_found_a_second_later(
+    liar: Liar, clock: HandClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    liar.always(dated("RequestTimeTooSkewed", 3600))
+    remote = remote_at(liar.endpoint, clock=clock)
+    with pytest.raises(RemoteMisconfigured, match="clock"):
+        await fetch(remote)
+    right = time.time
+    monkeypatch.setattr(time, "time", lambda: right() + 3600)
+    liar.always(Reply(200, CONTENT, {"Content-Length": str(len(CONTENT))}))
+    clock.now += LEAST_SECONDS
     assert await fetch(remote) == CONTENT
 
 

@@ -29,10 +29,15 @@ async def filled(remote: S3Remote) -> S3Remote:
     return remote
 
 
+def client_of(remote: S3Remote) -> Any:
+    """The connection that the remote uses now."""
+    return remote._access._client
+
+
 def count_ordinary(remote: S3Remote) -> list[object]:
     """The calls of get_object that a remote makes from now on."""
     calls: list[object] = []
-    client = remote._access._get_client().client
+    client = client_of(remote).client
     real: Callable[..., object] = client.get_object
 
     def counted(**arguments: object) -> object:
@@ -152,7 +157,7 @@ class OtherClient:
 async def test_with_another_botocore_ranges_go_the_ordinary_way(server: S3Server) -> None:
     remote = await filled(remote_at(server.endpoint, "ranges"))
     assert await remote.fetch_range(KEY, 0, 10, timeout_seconds=20) == CONTENT[:10]
-    connection = remote._access._get_client()
+    connection = client_of(remote)
     connection.client = OtherClient(connection.client)  # type: ignore[assignment]
     ordinary = count_ordinary(remote)
     for start in (0, 5, 7):
