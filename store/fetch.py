@@ -40,6 +40,8 @@ log = logging.getLogger(__name__)
 
 # Another process is waited for so long a share of the time that a fetch may take.
 _WAIT_SHARE = 1 / 3
+# Each less than a chunk, 4 MiB.
+_MOST_RESTS = 8
 
 
 class Fetcher:
@@ -55,6 +57,8 @@ class Fetcher:
         self._sharing = FlightSharing(cache, _WAIT_SHARE * timeout_seconds)
         # A key is present exactly while its flight is under way.
         self._landings: dict[Flight, Landing] = {}
+        # What has come of the first chunk of a next flight, unproven.
+        self._rests: dict[tuple[PackName, int], bytes] = {}
         self._demands = trio.CapacityLimiter(DEMANDS_AT_ONCE)
         # Set, and replaced, whenever a flight lands.
         self._next_landing = trio.Event()
@@ -155,6 +159,9 @@ class Fetcher:
         if self._nursery is None:
             raise RuntimeError("the fetcher is not running")
         landing = Landing(flight, partial(self._cache.keep, flight.pack))
+        rest = self._rests.pop((flight.pack, flight.start), b"")
+        if 0 < len(rest) < flight.length:
+            landing.resume(rest)
         self._landings[flight] = landing
         self._nursery.start_soon(self._fly, landing)
         return landing
@@ -202,11 +209,23 @@ class Fetcher:
             async with self._sharing.hold(landing):
                 if not landing.is_whole:
                     await self._stream(landing, deadline - trio.current_time())
+        except RemoteUnavailable:
+            self._keep_rest(landing)
+            raise
         finally:
             self.fetched_bytes += landing.received_bytes
             if landing.has_unwritten:
                 with trio.CancelScope(shield=True):
                     await trio.to_thread.run_sync(landing.settle, limiter=VERIFY)
+
+    def _keep_rest(self, landing: Landing) -> None:
+        """Keep the first part of a chunk that did not come whole: over a slow link the next read of
+        it would else begin anew, and no read would ever be in time."""
+        start, rest = landing.take_rest()
+        if rest:
+            self._rests[landing.flight.pack, start] = rest
+            while len(self._rests) > _MOST_RESTS:
+                del self._rests[next(iter(self._rests))]
 
     async def _stream(self, landing: Landing, timeout_seconds: float) -> None:
         flight = landing.flight

@@ -90,8 +90,9 @@ class Landing:
 
     @property
     def taken_bytes(self) -> int:
-        """See RangeSink: what was decided need not come again."""
-        return self._decided - self.flight.start
+        """See RangeSink: what has come need not come again, the first part of a chunk neither:
+        over a link that is cut every few megabytes a long chunk would never be whole."""
+        return self._filled - self.flight.start
 
     @property
     def is_whole(self) -> bool:
@@ -108,16 +109,31 @@ class Landing:
         true, and `note` them. In a thread."""
         with self._lock:
             self._begin()
+            self._filled = self._decided
             before, wanted = self._decided, False
             while (entry := self._next) is not None and self._is_adoptable(entry, start, content):
                 self._decided = self._kept = entry.end
                 self._next = next(self._entries, None)
                 wanted = wanted or entry.offset in self._events
+            self._filled = self._decided
             if self._decided > before:
                 # First, as with what is written: what a reader has had is kept.
                 note(before, self._decided - before)
         if wanted:
             self._wake_soon()
+
+    def resume(self, content: bytes) -> None:
+        """Begin with what an earlier flight got of the first chunk, which nothing has proven."""
+        with self._lock:
+            self._begin()
+            self._buffer[: len(content)] = content
+            self._filled = self.flight.start + len(content)
+
+    def take_rest(self) -> tuple[int, bytes]:
+        """What has come of a chunk that is not whole, and where in the pack it begins."""
+        with self._lock:
+            low, high = self._decided - self.flight.start, self._filled - self.flight.start
+            return self._decided, bytes(memoryview(self._buffer)[low:high])
 
     @property
     def has_unwritten(self) -> bool:
@@ -156,7 +172,6 @@ class Landing:
         self._attempt += 1
         if not self._buffer:
             self._buffer = bytearray(self.flight.length)
-        self._filled = self._decided
         return self._attempt
 
     def _is_adoptable(self, entry: PackEntry, start: int, content: bytes) -> bool:

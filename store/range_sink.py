@@ -50,8 +50,8 @@ async def stream_range(
     if streaming is not None:
         await streaming(key, start, length, sink, timeout_seconds=timeout_seconds)
         return
-    done = sink.taken_bytes
+    take, done = sink.begin(), sink.taken_bytes
     content = await remote.fetch_range(
         key, start + done, length - done, timeout_seconds=timeout_seconds
     )
-    await trio.to_thread.run_sync(partial(sink.begin(), content), limiter=VERIFY)
+    await trio.to_thread.run_sync(partial(take, content), limiter=VERIFY)

@@ -108,6 +108,8 @@ class RetryingRemote:
         """See StreamingRemote. A second attempt goes on where the first was cut."""
 
         async def attempt(remaining: float) -> None:
+            if sink.taken_bytes == length:
+                return  # The last attempt gave all, and then failed.
             seconds = get_attempt_seconds(length - sink.taken_bytes, remaining)
             with trio.fail_after(seconds):
                 await stream_range(self._inner, key, start, length, sink, timeout_seconds=seconds)

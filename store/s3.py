@@ -162,7 +162,8 @@ class S3Remote:
         """See StreamingRemote.stream_range."""
 
         def get(connection: "_Connection", deadline: float) -> None:
-            done, take = sink.taken_bytes, sink.begin()
+            # In this order: from there on no earlier attempt gives any more.
+            take, done = sink.begin(), sink.taken_bytes
             for block in self._read_range(connection, key, start + done, length - done, deadline):
                 take(block)
 

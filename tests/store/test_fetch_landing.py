@@ -94,7 +94,7 @@ async def wait_until(condition: Callable[[], bool]) -> None:
         await trio.sleep(0.001)
 
 
-async def test_an_attempt_that_was_cut_goes_on_behind_its_last_whole_chunk(tmp_path: Path) -> None:
+async def test_an_attempt_that_was_cut_goes_on_where_it_was(tmp_path: Path) -> None:
     built = build_remote(random_files(10, SIZE))
     pack = built.packs[0]
 
@@ -108,7 +108,7 @@ async def test_an_attempt_that_was_cut_goes_on_behind_its_last_whole_chunk(tmp_p
     tricklings: list[Trickling] = []
     async with open_store(built, tmp_path, wrap_remote=trickling) as store:
         await store.fetcher.warm(pack.place(number) for number in range(10))
-        assert tricklings[0].attempts == [0, 2 * SIZE]
+        assert tricklings[0].attempts == [0, 5 * SIZE // 2]
         assert store.cache.covers(pack.name, 8, pack.table.entry(9).end)
 
 
@@ -124,6 +124,28 @@ async def test_what_came_before_a_range_failed_for_good_is_kept(tmp_path: Path) 
             await store.fetcher.warm(pack.place(number) for number in range(10))
         assert store.cache.covers(pack.name, 8, pack.table.entry(4).end)
         assert not store.cache.covers(pack.name, 8, pack.table.entry(5).end)
+
+
+@pytest.mark.expects_warnings
+@pytest.mark.parametrize("is_damaged", [False, True])
+async def test_a_chunk_that_no_call_can_bring_whole_comes_in_parts(
+    tmp_path: Path, is_damaged: bool
+) -> None:
+    built = build_remote(random_files(3, 4 * SIZE))
+    pack = built.packs[0]
+    async with open_store(built, tmp_path, wrap_remote=Trickling) as store:
+        remote = store.remote
+        assert isinstance(remote, Trickling)
+        remote.more = trio.Semaphore(1000)
+        for done in range(2):
+            remote.cut_after = (done + 1) * SIZE
+            with pytest.raises(RemoteUnavailable):
+                await store.fetcher.fetch_chunk(pack.place(1))
+        if is_damaged:
+            (place,) = store.fetcher._rests
+            store.fetcher._rests[place] = bytes(len(store.fetcher._rests[place]))
+        assert await store.fetcher.fetch_chunk(pack.place(1)) == content(built, 1)
+        assert remote.attempts == [0, SIZE, 2 * SIZE] + [0] * is_damaged
 
 
 def landing_of(pack: BuiltPack, kept: dict[int, bytes]) -> Landing:
@@ -178,8 +200,8 @@ async def test_a_late_attempt_gives_its_bytes_to_nobody() -> None:
     take = landing.begin()
     with pytest.raises(RemoteUnavailable):
         late(body[SIZE + 10 :])
-    assert landing.taken_bytes == SIZE
-    take(body[SIZE:])
+    assert landing.taken_bytes == SIZE + 10
+    take(body[SIZE + 10 :])
     with pytest.raises(RemoteUnavailable):
         take(b"x")
     assert landing.is_whole
@@ -297,6 +319,23 @@ async def test_over_s3_a_range_that_is_cut_goes_on_where_it_was(rclone_s3: S3Ser
         assert landing.bad == {}
         assert b"".join(kept[offset] for offset in sorted(kept)) == body_of(pack)
         assert proxy.down_bytes - before < 1.2 * flight.length
+        await remote.close()
+
+
+async def test_over_s3_a_chunk_that_is_longer_than_any_answer_comes_in_parts(
+    rclone_s3: S3Server,
+) -> None:
+    pack = build_pack([bytes([number]) * 400_000 for number in range(3)])
+    rclone_s3.make_bucket("landing")
+    with TcpProxy(rclone_s3.address) as proxy:
+        remote = RetryingRemote(remote_at(proxy.endpoint, "landing"), first_pause_seconds=0.01)
+        await remote.put(pack_key(pack.name), pack.raw, timeout_seconds=20)
+        landing = landing_of(pack, {})
+        flight, key = landing.flight, pack_key(pack.name)
+        proxy.set_link(Link(cut_after_bytes=150_000))
+        await stream_range(remote, key, flight.start, flight.length, landing, timeout_seconds=60)
+        assert landing.is_whole
+        assert landing.bad == {}
         await remote.close()
 
 
