@@ -114,7 +114,10 @@ class RetryingRemote:
             with trio.fail_after(seconds):
                 await stream_range(self._inner, key, start, length, sink, timeout_seconds=seconds)
 
-        await self._retry(f"fetch {length} bytes of {key}", attempt, timeout_seconds)
+        def progress() -> int:
+            return sink.taken_bytes
+
+        await self._retry(f"fetch {length} bytes of {key}", attempt, timeout_seconds, progress)
 
     async def put(self, key: str, body: bytes | Path, *, timeout_seconds: float) -> None:
         """See Remote.put. A second attempt writes the same bytes to the same key; there is none
@@ -164,10 +167,12 @@ class RetryingRemote:
         what: str,
         attempt: Callable[[float], Awaitable[Result]],
         timeout_seconds: float,
+        progress: Callable[[], int] = lambda: 0,
     ) -> Result:
-        """What `attempt`, called with the seconds that remain, returns first."""
+        """What `attempt`, called with the seconds that remain, returns first. One that made some
+        `progress` is not followed by a long pause, however many failed before."""
         deadline = trio.current_time() + timeout_seconds
-        failures = 0
+        failures = in_a_row = reached = 0
         while True:
             try:
                 return await attempt(max(0.0, deadline - trio.current_time()))
@@ -175,7 +180,9 @@ class RetryingRemote:
                 if isinstance(error, RemoteError) and not error.temporary:
                     raise
                 failures += 1
-                pause = self._plan_pause(failures, deadline - trio.current_time())
+                before, reached = reached, progress()
+                in_a_row = 1 if reached > before else in_a_row + 1
+                pause = self._plan_pause(in_a_row, deadline - trio.current_time())
                 if pause is None:
                     raise self._out_of_time(what, timeout_seconds, failures, error) from error
                 log.debug(

@@ -8,7 +8,6 @@ import shutil
 import threading
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -167,23 +166,6 @@ def test_a_remote_that_falls_silent_fails_absent_files_in_time_and_heals(
         in_bucket.proxy.set_link(Link())
         in_bucket.proxy.cut_connections()
         assert_healed(mount, published)
-
-
-def test_many_readers_of_a_silent_remote_all_get_their_errno_while_stat_answers(
-    in_bucket: InBucket,
-) -> None:
-    with in_bucket.clone.mounted("v1", None, *TIMEOUT) as mount:
-        paths = sorted((mount.path / "data/many").iterdir())
-        paths[0].read_bytes()
-        fall_silent(in_bucket.proxy)
-        began = time.monotonic()
-        with ThreadPoolExecutor(40) as pool:
-            reads = [pool.submit(read_or_errno, path) for path in paths[60:100]]
-            assert (mount.path / "data/odd").stat().st_size == 0
-            assert len(os.listdir(mount.path / "data/odd")) > 0
-            looked = time.monotonic() - began
-            assert {read.result() for read in reads} == {errno.EIO}
-        assert looked < time.monotonic() - began < 2 * SECONDS_TO_FAIL
 
 
 def test_a_link_that_breaks_in_the_middle_of_answers_costs_tries_and_no_errors(
