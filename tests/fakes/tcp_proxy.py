@@ -98,6 +98,7 @@ class TcpProxy:
         self._target = target
         self._link = link or Link()
         self._era = 0
+        self._frozen_before = 0.0
         self._listener: socket.socket | None = None
         self._sockets: set[socket.socket] = set()
         self._lock = threading.Lock()
@@ -127,6 +128,11 @@ class TcpProxy:
             for end in self._sockets:
                 with contextlib.suppress(OSError):
                     end.shutdown(socket.SHUT_RDWR)
+
+    def freeze_connections(self) -> None:
+        """Let nothing more pass over the connections that are open, which stay so; those made from
+        now on are as the link says. So it is after a change of network."""
+        self._frozen_before = time.monotonic()
 
     def close(self) -> None:
         """Stop listening, end every connection."""
@@ -200,9 +206,9 @@ class TcpProxy:
         line.end()
 
     def _pump_down(self, server: socket.socket, client: socket.socket, line: _DelayLine) -> None:
-        passed, era = 0, self._era
+        passed, era, made = 0, self._era, time.monotonic()
         while not self._closed.is_set():
-            link = self._link
+            link = self._link if made > self._frozen_before else Link(stall=True)
             if era != self._era:
                 passed, era = 0, self._era
             if link.stall:

@@ -6,7 +6,9 @@ from pathlib import Path
 import pytest
 import trio
 
+from store import s3
 from store.errors import RemoteUnavailable
+from store.retry import RetryingRemote
 from tests.fakes.s3_remotes import BUCKET, CONTENT, KEY, TIMEOUT_SECONDS, fetch, remote_at
 from tests.fakes.s3_servers import S3Server, free_port
 from tests.fakes.tcp_proxy import Link, TcpProxy
@@ -64,6 +66,33 @@ async def test_after_silence_the_remote_works_again(proxy: TcpProxy) -> None:
         await fetch(remote, SHORT_SECONDS)
     proxy.set_link(Link())
     assert await fetch(remote) == CONTENT
+
+
+async def test_after_one_silence_the_other_idle_connections_are_not_tried(proxy: TcpProxy) -> None:
+    remote = remote_at(proxy.endpoint)
+    proxy.set_link(Link(delay_seconds=0.1))
+    async with trio.open_nursery() as nursery:
+        for _ in range(3):
+            nursery.start_soon(fetch, remote)
+    assert proxy.connections == 3
+    proxy.set_link(Link())
+    proxy.freeze_connections()
+    with pytest.raises(RemoteUnavailable):
+        await fetch(remote, SHORT_SECONDS)
+    assert await fetch(remote) == CONTENT
+    assert proxy.connections == 4
+
+
+async def test_a_server_that_is_silent_is_asked_again_over_a_new_connection(
+    proxy: TcpProxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(s3, "SILENCE_SECONDS", SHORT_SECONDS)
+    plain = remote_at(proxy.endpoint)
+    assert await fetch(plain) == CONTENT
+    proxy.freeze_connections()
+    remote = RetryingRemote(plain)
+    assert await remote.fetch(KEY, max_bytes=len(CONTENT), timeout_seconds=TIMEOUT_SECONDS)
+    assert proxy.connections == 2
 
 
 @pytest.mark.parametrize("cut_after_bytes", [0, 40, len(CONTENT) // 2])
