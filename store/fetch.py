@@ -207,8 +207,12 @@ class Fetcher:
         deadline = trio.current_time() + self._timeout_seconds
         try:
             async with self._sharing.hold(landing):
-                if not landing.is_whole:
-                    await self._stream(landing, deadline - trio.current_time())
+                while not landing.is_whole:
+                    stop = self._sharing.find_stop(landing)
+                    await self._stream(landing, stop, deadline - trio.current_time())
+                    if stop == landing.flight.end:
+                        break
+                    await self._sharing.take_written(landing)
         except RemoteUnavailable:
             self._keep_rest(landing)
             raise
@@ -227,13 +231,13 @@ class Fetcher:
             while len(self._rests) > _MOST_RESTS:
                 del self._rests[next(iter(self._rests))]
 
-    async def _stream(self, landing: Landing, timeout_seconds: float) -> None:
+    async def _stream(self, landing: Landing, stop: int, timeout_seconds: float) -> None:
         flight = landing.flight
         await stream_range(
             self._remote,
             pack_key(flight.pack),
             flight.start,
-            flight.length,
+            stop - flight.start,
             landing,
             timeout_seconds=timeout_seconds,
         )

@@ -20,6 +20,8 @@ from store.pack_cache import PackCache
 
 _FIRST_PAUSE_SECONDS = 0.002
 _LAST_PAUSE_SECONDS = 0.05
+# Rather than get so many bytes twice, a range is had in two.
+_WORTH_BYTES = 128 << 10
 
 
 class BroughtByAnother(StoreError):
@@ -47,11 +49,31 @@ class FlightSharing:
         flight = landing.flight
         locked = await self._lock(landing)
         try:
-            await self._take_written(landing)
+            await self.take_written(landing)
             yield
         finally:
             if locked:
                 self._locks.unlock(flight.pack, flight.start, flight.end)
+
+    def find_stop(self, landing: Landing) -> int:
+        """Up to where a flight that is held should get its bytes now: to its end, or to a long part
+        that another process has written since it was planned."""
+        flight, entry = landing.flight, landing.next_entry
+        if entry is None or flight.end - entry.end < _WORTH_BYTES:
+            return flight.end
+        written = iter(self._cache.find_written(flight.pack, entry.end, flight.end))
+        low, high = next(written, (flight.end, flight.end))
+        first: int | None = None
+        for later in flight.entries():
+            while high < later.end and low < flight.end:
+                low, high = next(written, (flight.end, flight.end))
+                first = None
+            if later.offset < low or later.offset < entry.end:
+                continue
+            first = later.offset if first is None else first
+            if later.end - first >= _WORTH_BYTES:
+                return first
+        return flight.end
 
     async def _lock(self, landing: Landing) -> bool:
         flight = landing.flight
@@ -60,14 +82,14 @@ class FlightSharing:
         while not self._locks.try_lock(flight.pack, flight.start, flight.end):
             if flight.kind is FlightClass.PREFETCH and not landing.waiting:
                 raise BroughtByAnother("another process is fetching it")
-            await self._take_written(landing)
+            await self.take_written(landing)
             if landing.is_whole or trio.current_time() >= deadline:
                 return False
             await trio.sleep(pause)
             pause = min(2 * pause, _LAST_PAUSE_SECONDS)
         return True
 
-    async def _take_written(self, landing: Landing) -> None:
+    async def take_written(self, landing: Landing) -> None:
         """Take what lies in the pack's file, up to the first chunk that is not there."""
         flight, entry = landing.flight, landing.next_entry
         if entry is None or not self._cache.is_written(flight.pack, entry.offset, entry.end):

@@ -33,6 +33,8 @@ _FULL_SECONDS = 10.0
 _STAT_BLOCK_BYTES = 512
 # What is forgotten of these costs a question.
 _MOST_NOTED = 4096
+# A file in more parts than this is not looked through.
+_MOST_FOUND = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +110,18 @@ class PackCache:
         """Whether bytes that the tables need not know of are likely to be in a pack's file: what
         a process has written a moment ago, or before it was killed."""
         return self._written_until(pack, start) >= end
+
+    def find_written(self, pack: PackName, start: int, end: int) -> list[tuple[int, int]]:
+        """Which ranges between `start` and `end` are likely to be in a pack's file, in order."""
+        found: list[tuple[int, int]] = []
+        # Nothing lies behind the last of them, or the file system cannot tell.
+        with suppress(OSError), self.path_of(pack).open("rb", buffering=0) as file:
+            while start < end and len(found) < _MOST_FOUND:
+                low = os.lseek(file.fileno(), start, os.SEEK_DATA)
+                start = os.lseek(file.fileno(), low, os.SEEK_HOLE)
+                if low < end:
+                    found.append((low, min(start, end)))
+        return found
 
     def load_written(self, pack: PackName, start: int, end: int) -> bytes:
         """What is in a pack's file from `start` on, up to `end` or the first hole. Nothing of it is

@@ -70,6 +70,19 @@ async def another_fetcher(
         nursery.cancel_scope.cancel()
 
 
+async def test_what_another_brought_of_the_middle_of_a_range_is_not_fetched_again(
+    tmp_path: Path,
+) -> None:
+    built = build_remote(random_files(60, SIZE))
+    pack = built.packs[0]
+    async with open_store(built, tmp_path) as store, another_fetcher(store) as other:
+        await other.warm(pack.place(number) for number in range(20, 40))
+        await store.fetcher.warm(pack.place(number) for number in range(60))
+        assert [call.length for call in store.gets] == [20 * SIZE] * 3
+        for number in range(60):
+            assert await store.fetcher.fetch_chunk(pack.place(number)) == content(built, number)
+
+
 async def test_two_fetchers_who_miss_the_same_chunk_at_once_cause_one_get(tmp_path: Path) -> None:
     built = build_remote(random_files(3, SIZE))
     place = built.packs[0].place(1)
