@@ -277,11 +277,17 @@ class S3Remote:
                     use, abandon_on_cancel=abandon, limiter=self._limiter
                 )
         except trio.Cancelled:
-            self._access.close()
+            self._leave_behind()
             raise
-        # What is idle may be as dead as the connection of this call.
-        self._access.close()
+        self._leave_behind()
         raise RemoteUnavailable(f"{self.url}: {call.key}: no answer within {timeout_seconds:g} s")
+
+    def _leave_behind(self) -> None:
+        """A call was late: what is idle may be as dead as its connection, and threads that wait on
+        dead ones, 15 s or more, must not keep others from asking."""
+        self._access.close()
+        if not self._limiter.available_tokens:
+            self._limiter = trio.CapacityLimiter(self._limiter.total_tokens)
 
 
 class _Connection:

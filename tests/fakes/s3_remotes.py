@@ -9,6 +9,7 @@ BUCKET = "faults"
 KEY = "packs/00/object"
 CONTENT = bytes(range(256)) * 1024
 TIMEOUT_SECONDS = 10.0
+CONNECTIONS = 4
 
 
 def remote_at(
@@ -18,7 +19,7 @@ def remote_at(
     clock: Callable[[], float] = time.monotonic,
 ) -> S3Remote:
     location = S3Location(bucket, "", "us-east-1", endpoint, profile)
-    return S3Remote(location, connections=4, clock=clock)
+    return S3Remote(location, connections=CONNECTIONS, clock=clock)
 
 
 async def fetch(remote: S3Remote, timeout_seconds: float = TIMEOUT_SECONDS) -> bytes:

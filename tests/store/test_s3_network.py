@@ -9,7 +9,15 @@ import trio
 from store import s3
 from store.errors import RemoteUnavailable
 from store.retry import RetryingRemote
-from tests.fakes.s3_remotes import BUCKET, CONTENT, KEY, TIMEOUT_SECONDS, fetch, remote_at
+from tests.fakes.s3_remotes import (
+    BUCKET,
+    CONNECTIONS,
+    CONTENT,
+    KEY,
+    TIMEOUT_SECONDS,
+    fetch,
+    remote_at,
+)
 from tests.fakes.s3_servers import S3Server, free_port
 from tests.fakes.tcp_proxy import Link, TcpProxy
 
@@ -81,6 +89,26 @@ async def test_after_one_silence_the_other_idle_connections_are_not_tried(proxy:
         await fetch(remote, SHORT_SECONDS)
     assert await fetch(remote) == CONTENT
     assert proxy.connections == 4
+
+
+async def test_calls_that_are_stuck_keep_no_other_from_being_made(
+    proxy: TcpProxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # As long as a trickle may hold a thread.
+    monkeypatch.setattr(s3, "SILENCE_SECONDS", 10 * TIMEOUT_SECONDS)
+    remote = remote_at(proxy.endpoint)
+    proxy.set_link(Link(stall=True))
+
+    async def be_stuck() -> None:
+        with pytest.raises(RemoteUnavailable):
+            await fetch(remote, SHORT_SECONDS)
+
+    async with trio.open_nursery() as nursery:
+        for _ in range(2 * CONNECTIONS):
+            nursery.start_soon(be_stuck)
+    proxy.freeze_connections()
+    proxy.set_link(Link())
+    assert await fetch(remote) == CONTENT
 
 
 async def test_a_server_that_is_silent_is_asked_again_over_a_new_connection(
