@@ -38,6 +38,7 @@ _READ_BYTES = 256 << 10
 PACK_HEADER_BYTES = _HEADER.size
 TABLE_ENTRY_BYTES = _ENTRY.size
 PACK_FOOTER_BYTES = _FOOTER.size
+LEAST_PACK_BYTES = PACK_HEADER_BYTES + 1 + TABLE_ENTRY_BYTES + PACK_FOOTER_BYTES
 
 
 class PackKind(IntEnum):
@@ -307,19 +308,40 @@ def _pack_footer(table: PackTable) -> bytes:
 def _load_tail(file: BinaryIO) -> tuple[PackKind, PackTable]:
     """The kind and the checked table of an open pack."""
     size = os.fstat(file.fileno()).st_size
-    least = PACK_HEADER_BYTES + 1 + TABLE_ENTRY_BYTES + PACK_FOOTER_BYTES
-    if not least <= size <= MAX_PACK_BYTES:
+    if not LEAST_PACK_BYTES <= size <= MAX_PACK_BYTES:
         raise MalformedObject(f"a file of {size} bytes is no pack")
     kind = parse_pack_header(file.read(PACK_HEADER_BYTES))
     file.seek(size - PACK_FOOTER_BYTES)
-    table_length, table_hash, magic = _FOOTER.unpack(file.read(PACK_FOOTER_BYTES))
-    if magic != _END_MAGIC or table_length > size - PACK_HEADER_BYTES - PACK_FOOTER_BYTES:
-        raise MalformedObject("the footer is not that of a pack")
+    footer = file.read(PACK_FOOTER_BYTES)
+    table_length = parse_pack_footer(footer, size)
     file.seek(size - PACK_FOOTER_BYTES - table_length)
-    raw = file.read(table_length)
-    if hash_bytes(raw) != table_hash:
+    return kind, parse_pack_tail(file.read(table_length) + footer, size)
+
+
+def pack_tail(table: PackTable) -> bytes:
+    """How a pack of that table ends: the table itself, and the footer."""
+    return table.raw + _pack_footer(table)
+
+
+def parse_pack_footer(footer: bytes, pack_size: int) -> int:
+    """The length of a pack's table in bytes, from the last PACK_FOOTER_BYTES of a pack of that
+    size. Raises MalformedObject."""
+    if len(footer) != PACK_FOOTER_BYTES:
+        raise MalformedObject("its footer is cut short")
+    table_length, _, magic = _FOOTER.unpack(footer)
+    if magic != _END_MAGIC or table_length > pack_size - PACK_HEADER_BYTES - PACK_FOOTER_BYTES:
+        raise MalformedObject("the footer is not that of a pack")
+    return int(table_length)
+
+
+def parse_pack_tail(tail: bytes, pack_size: int) -> PackTable:
+    """The checked table of a pack of that size, from its table and footer. Raises
+    MalformedObject."""
+    raw = tail[:-PACK_FOOTER_BYTES]
+    table_length, table_hash, _ = _FOOTER.unpack(tail[-PACK_FOOTER_BYTES:])
+    if table_length != len(raw) or hash_bytes(raw) != table_hash:
         raise MalformedObject("the table does not hash to what the footer says")
-    return kind, PackTable.checked(raw, size)
+    return PackTable.checked(raw, pack_size)
 
 
 def parse_pack_header(raw: bytes) -> PackKind:

@@ -110,6 +110,15 @@ class Tables:
 
         return self._read(keys)
 
+    def scan_many(self, table: str, prefixes: Sequence[bytes]) -> list[list[Row]]:
+        """As `scan`, for many prefixes in one transaction, in their order."""
+
+        def rows(txn: lmdb.Transaction) -> list[list[Row]]:
+            cursor = txn.cursor(db=self._tables[table])
+            return [list(_rows_at(cursor, prefix)) for prefix in prefixes]
+
+        return self._read(rows)
+
     def put_many(self, table: str, rows: Iterable[Row]) -> None:
         """Write rows, in as many transactions as keep each short; sorted keys are the fastest.
 
@@ -225,7 +234,10 @@ def _copied(value: bytes | memoryview | None) -> bytes | None:
 
 
 def _rows_from(txn: lmdb.Transaction, handle: lmdb._Database, prefix: bytes) -> Iterator[Row]:
-    cursor = txn.cursor(db=handle)
+    yield from _rows_at(txn.cursor(db=handle), prefix)
+
+
+def _rows_at(cursor: lmdb.Cursor, prefix: bytes) -> Iterator[Row]:
     if not cursor.set_range(prefix):
         return
     for raw_key, value in cursor.iternext(keys=True, values=True):
