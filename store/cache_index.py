@@ -87,6 +87,9 @@ class CacheIndex:
         """`folder` must be private to the user and on a disk that can lock."""
         self.folder = folder
         self._tables = Tables(folder, _NAMES)
+        # Of packs that were found to be gone: an index object may tell of them still, and must not
+        # hide the other places of their chunks.
+        self._gone: set[bytes] = set()
 
     def close(self) -> None:
         """Let go of the tables; no call may follow."""
@@ -127,15 +130,27 @@ class CacheIndex:
         them, are sorted as the rows have to be, which saves half the work.
         """
         prefix, raw_hash = _store_prefix(store), bytes.fromhex(index_hash)
-        places = sorted_places(packs, prefix) if raw is None else iterate_places(raw, prefix)
-        self._tables.put_many("chunks", places)
+        gone = [pack for pack in packs if prefix + bytes.fromhex(pack.name) in self._gone]
+        if gone:
+            self._put_where_none_is(sorted_places(gone, prefix))
+            there = [pack for pack in packs if pack not in gone]
+            self._tables.put_many("chunks", sorted_places(there, prefix))
+        else:
+            places = sorted_places(packs, prefix) if raw is None else iterate_places(raw, prefix)
+            self._tables.put_many("chunks", places)
         tables = ((prefix + bytes.fromhex(pack.name), raw_hash + pack.table.raw) for pack in packs)
         self._tables.put_many("packs", tables)
         self._tables.put_many("indexes", [(prefix + raw_hash, b"")])
 
+    def _put_where_none_is(self, rows: Sequence[tuple[bytes, bytes]]) -> None:
+        known = self._tables.get_many("chunks", [key for key, _ in rows])
+        new = [row for row, value in zip(rows, known, strict=True) if value is None]
+        self._tables.put_many("chunks", new)
+
     def forget_pack(self, store: str, pack: PackName) -> None:
         """Drop what the tables say of a pack that the remote no longer has. Its index objects no
         longer count as loaded, so that the chunks' other places can come back."""
+        self._gone.add(_store_prefix(store) + bytes.fromhex(pack))
         # First: a crash behind this costs a reload, one before it would hide the chunks for good.
         self.forget_indexes(store)
         self.forget_chunks(store, pack)

@@ -281,6 +281,9 @@ class ChunkSource:
                 await self._refresh()
             elif located == failed and self._is_doubtful(failed.place, cause):
                 await self._refresh(failed.place.pack)
+            elif located == failed and isinstance(cause, IntegrityError):
+                # It may have been repaired: a newer manifest then leads to another pack.
+                await self._refresh()
             located = self._locate_remote(chunk)
             if located is None or located == failed:
                 raise cause

@@ -16,7 +16,6 @@ from functools import partial
 import trio
 
 from store.catalog import Catalog
-from store.chunk_source import ChunkSource
 from store.chunking import DEFAULT_CHUNKING
 from store.clocks import Clock
 from store.codec import compress_chunk
@@ -30,9 +29,9 @@ from store.pack_cache import PackCache
 from store.pack_sink import PackSink
 from store.packs import PackKind, PackSummary
 from store.progress import ByteProgress
-from store.push_contents import LostChunk, TreeContents, Wanted
+from store.push_contents import LostChunk, ReadsChunks, TreeContents, Wanted
 from store.push_manifests import ManifestWriter, Needs, PacksChanged
-from store.push_selection import Selection, Source, Stock, select
+from store.push_selection import Selection, Stock, select
 from store.push_uploads import Uploads
 from store.remote import FORMAT_KEY, Remote, pack_key
 from store.remote_format import RemoteFormat, encode_remote_format
@@ -60,8 +59,8 @@ class PushContext:
     staging: Staging
     cache: PackCache
     trees: TreeContents
-    sources: Sequence[ChunkSource]
-    itself: ChunkSource
+    sources: Sequence[ReadsChunks]
+    itself: ReadsChunks
     timeout_seconds: float
     clock: Clock = field(default_factory=Clock)
 
@@ -215,6 +214,9 @@ async def plan_push(
     to a remote that is still empty, its `format` object. `progress` is told of files that were
     looked at. Who does not execute the plan drops its lease.
 
+    With `distrusted` the commits get new manifests whether they have one or not, and what only
+    those packs have counts as missing.
+
     Raises LostChunk naming the path of a chunk that is nowhere to be had.
     """
     await _ensure_format(context)
@@ -229,7 +231,7 @@ async def plan_push(
         avoided = frozenset() if again is None else again.avoided
         holdings = await take_stock(context, avoided)
         context.catalog.index.keep_pushed_commits(holdings.store, context.repository, set(pushed))
-        sources: list[Source] = [*context.sources, _StillThere(context.itself, holdings)]
+        sources: list[ReadsChunks] = [*context.sources, _StillThere(context.itself, holdings)]
         stock = Stock(context.trees, context.staging, sources, context.remote.url)
         try:
             selection = await select(stock, new, holdings, progress)
@@ -266,7 +268,7 @@ class _StillThere:
     """Chunks of packs that are in the remote, whatever else is wrong with them: condemned ones stay
     readable for as long as they are there."""
 
-    inner: ChunkSource
+    inner: ReadsChunks
     holdings: RemoteHoldings
 
     def can_read(self, chunk: ChunkId) -> bool:
@@ -281,6 +283,14 @@ class _StillThere:
         return await self.inner.read_chunk(chunk)
 
 
+async def _list_packs(context: PushContext) -> dict[PackName, int]:
+    listed = await context.remote.list_objects(
+        PACKS_PREFIX, timeout_seconds=context.timeout_seconds
+    )
+    names = [(parse_pack_key(info.key), info.size) for info in listed]
+    return {name: size for name, size in names if name is not None}
+
+
 def _have_added_again(context: PushContext, holdings: RemoteHoldings, lost: ChunkId) -> None:
     """Have the next `add` read every file and stage what was lost. Only after the attempt to heal
     it from here: the places in lost packs are those in the cache, too."""
@@ -291,7 +301,7 @@ def _have_added_again(context: PushContext, holdings: RemoteHoldings, lost: Chun
     context.staging.forget_file_stats()
 
 
-async def _read_from_any(sources: Iterable[Source], chunk: ChunkId, wanted: Wanted) -> bytes:
+async def _read_from_any(sources: Iterable[ReadsChunks], chunk: ChunkId, wanted: Wanted) -> bytes:
     causes: list[StoreError] = []
     for source in sources:
         if source.can_read(chunk):

@@ -2,10 +2,9 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from store.chunk_list import ChunkList
-from store.contents import ContentReader
 from store.directories import TRACKED_KINDS, Kind
 from store.directory_loader import DirectoryLoader
 from store.errors import ChunkMissing, StoreError
@@ -45,13 +44,35 @@ class WantedFile(NamedTuple):
     why: Wanted
 
 
+class ReadsLists(Protocol):
+    """What gives the chunk lists of files."""
+
+    async def read_chunk_list(self, pointer: Pointer) -> ChunkList:
+        """The list of a file of several chunks. Raises StoreError."""
+        ...
+
+
+class ReadsChunks(Protocol):
+    """What gives chunks."""
+
+    def can_read(self, chunk: ChunkId) -> bool:
+        """Whether the chunk is likely to be had here."""
+        ...
+
+    async def read_chunk(self, chunk: ChunkId) -> bytes:
+        """The whole chunk, proven. Raises StoreError."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class TreeContents:
-    """Reads what trees need: their pointers, and the chunks behind each pointer."""
+    """Reads what trees need: their pointers, and the chunks behind each pointer. `left_out` are the
+    contents (raw ids) of files that are passed over, since nobody has their data any more."""
 
     directories: DirectoryLoader
     # Tried in this order.
-    readers: Sequence[ContentReader]
+    readers: Sequence[ReadsLists]
+    left_out: frozenset[bytes] = frozenset()
 
     def new_files(self, commits: Sequence[Commit]) -> Iterator[Sequence[WantedFile]]:
         """Every tracked file of the commits in order of path, some thousand at a time; of several
@@ -67,7 +88,7 @@ class TreeContents:
 
     def _new_files(self, commits: Sequence[Commit]) -> Iterator[WantedFile]:
         seen_trees: set[bytes] = set()
-        seen_contents: set[bytes] = set()
+        seen_contents: set[bytes] = set(self.left_out)
         for commit in commits:
             for path, entry in self.directories.walk_new(commit.tree, seen_trees):
                 if entry.kind in TRACKED_KINDS and entry.raw_id not in seen_contents:
@@ -135,7 +156,7 @@ class TreeContents:
         packs: set[PackName] = set()
         wanted: dict[ChunkId, Wanted] = {}
         for entry in self.directories.load(tree):
-            if entry.kind in TRACKED_KINDS:
+            if entry.kind in TRACKED_KINDS and entry.raw_id not in self.left_out:
                 await self._add_chunks(entry.pointer, Wanted(entry.name, "", PackKind.DATA), wanted)
             elif entry.kind == Kind.FOLDER:
                 packs |= await self.collect_packs(entry.tree, holdings, known)

@@ -7,7 +7,6 @@ import logging
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import trio
 
@@ -16,7 +15,7 @@ from store.git import Commit
 from store.ids import ChunkId, PackName, pack_name_from_bytes
 from store.packs import PackKind, PackTable
 from store.progress import ByteProgress
-from store.push_contents import LostChunk, TreeContents, Wanted
+from store.push_contents import LostChunk, ReadsChunks, TreeContents, Wanted
 from store.remote_holdings import RemoteHoldings
 from store.staging import Staging
 
@@ -28,18 +27,6 @@ _NEEDED_SHARE = 0.8
 _SMALL_PACK_BYTES = 4 << 20
 
 
-class Source(Protocol):
-    """Where chunks can be had."""
-
-    def can_read(self, chunk: ChunkId) -> bool:
-        """Whether it is worth an attempt."""
-        ...
-
-    async def read_chunk(self, chunk: ChunkId) -> bytes:
-        """The whole chunk. Raises StoreError."""
-        ...
-
-
 @dataclass(frozen=True, slots=True)
 class Stock:
     """Where a push finds what it may send: trees, staged packs, and sources of single chunks;
@@ -47,7 +34,7 @@ class Stock:
 
     trees: TreeContents
     staging: Staging
-    sources: Sequence[Source]
+    sources: Sequence[ReadsChunks]
     url: str
 
 

@@ -32,12 +32,14 @@ class VerifyContext:
 @dataclass(slots=True)
 class CommitLook:
     """What was seen of one commit. `manifests` are in the order of the inventory, None for one
-    that is damaged; `tree` is None where git cannot give it."""
+    that is damaged; `tree` is None where git cannot give it, and `git_is_damaged` says that it
+    cannot give all below."""
 
     commit: Commit
     manifests: list[Manifest | None] = field(default_factory=list)
     tree: TreeLook | None = None
     hurt: bool = False
+    git_is_damaged: bool = False
 
     @property
     def manifest(self) -> Manifest | None:

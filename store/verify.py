@@ -17,6 +17,7 @@ from store.ids import PackName
 from store.local_chunks import LocalChunks
 from store.packs import PackEntry, PackTable
 from store.progress import ByteProgress
+from store.remote import index_key
 from store.verification import CommitLook, Verification, VerifyContext
 from store.verify_blame import Blame
 from store.verify_findings import Findings

@@ -80,6 +80,7 @@ class Blame:
             walk = await self._exact_walk(look, frozenset(look.manifest.packs))
         for path, hurt in walk.hurt_files(look.commit.tree):
             look.hurt = True
+            look.git_is_damaged |= bool(hurt.cause)
             finding = self._finding_of(hurt, look, path)
             if finding is not None:
                 finding.hurts(look.commit.commit, path, hurt.content)

@@ -27,8 +27,12 @@ class ListReader:
         remote: Remote,
         sizes: dict[PackName, int],
         timeout_seconds: float,
+        *,
+        anywhere: bool = False,
     ) -> None:
-        """`sizes` are those of the remote's packs, by name."""
+        """`sizes` are those of the remote's packs. With `anywhere`, lists are also looked for where
+        no reader would find them."""
+        self._anywhere = anywhere
         self._local = local
         self._remote = remote
         self._sizes = sizes
@@ -47,12 +51,18 @@ class ListReader:
         ]
         lists = self._local.load_chunk_lists(pointer for pointer, _ in several)
         for pointer, found in several:
-            for place in found.sound if pointer.content not in lists else ():
-                chunks = await self._fetch(pointer, place)
+            if pointer.content not in lists:
+                chunks = await self._find(pointer, found)
                 if chunks is not None:
                     lists[pointer.content] = chunks
-                    break
         return lists
+
+    async def _find(self, pointer: Pointer, places: Places) -> ChunkList | None:
+        for place in (*places.sound, *(places.damaged if self._anywhere else ())):
+            chunks = await self._fetch(pointer, place)
+            if chunks is not None:
+                return chunks
+        return None
 
     async def _fetch(self, pointer: Pointer, place: PackPlace) -> ChunkList | None:
         entry = place.entry
