@@ -57,6 +57,7 @@ VERBS = {
     "run": Verb("cli.run:command", "Run a command and record its inputs and outputs."),
     "gc": Verb("cli.gc:command", "Give space back: of the cache, and what nothing needs."),
     "config": Verb("cli.config:command", "Read and write settings."),
+    "verify": Verb("cli.verify:command", "Check data against its commits; repair what can be."),
     "doctor": Verb("cli.doctor:command", "Check what revfs needs, and say how to mend it."),
     "completion": Verb("cli.completion:command", "Print what makes a shell complete revfs."),
     "man": Verb("cli.man:command", "Write the manual pages."),

@@ -45,6 +45,7 @@ _PLACE = struct.Struct("<16sIIIB")
 _SPAN = struct.Struct("<16sII")
 _USE = struct.Struct("<QQ")
 _CHECKSUM_BYTES = 16
+PACK_ROW_HASH_BYTES = 32
 _NAMES = (
     "formats",
     "chunks",
@@ -90,6 +91,11 @@ class CacheIndex:
         # Of packs that were found to be gone: an index object may tell of them still, and must not
         # hide the other places of their chunks.
         self._gone: set[bytes] = set()
+
+    @property
+    def tables(self) -> Tables:
+        """The tables themselves, for whoever checks them row by row."""
+        return self._tables
 
     def close(self) -> None:
         """Let go of the tables; no call may follow."""
@@ -217,9 +223,9 @@ class CacheIndex:
     def load_pack_table(self, store: str, pack: PackName) -> PackTable | None:
         """The table of a pack of that store, as far as known here."""
         raw = self._tables.get("packs", _store_prefix(store) + bytes.fromhex(pack))
-        if raw is None or len(raw) <= 32 or (len(raw) - 32) % TABLE_ENTRY_BYTES:
+        if raw is None or not is_pack_row(raw):
             return None
-        return PackTable.trusted(raw[32:])
+        return PackTable.trusted(raw[PACK_ROW_HASH_BYTES:])
 
     def load_known_packs(self, store: str) -> list[PackName]:
         """The packs of that store whose tables are known here."""
@@ -237,7 +243,7 @@ class CacheIndex:
     def load_index_of_pack(self, store: str, pack: PackName) -> str | None:
         """The hash (hex) of an index object that lists a pack, as far as known here."""
         raw = self._tables.get("packs", _store_prefix(store) + bytes.fromhex(pack))
-        return None if raw is None else raw[:32].hex()
+        return None if raw is None else raw[:PACK_ROW_HASH_BYTES].hex()
 
     def load_manifest(self, store: str, repository: str, commit: GitId) -> bytes | None:
         """A manifest of the commit, as last seen in the remote."""
@@ -274,6 +280,11 @@ class CacheIndex:
     def load_ranges(self, pack: PackName) -> bytes:
         """The cached ranges of a pack, packed as in byte_ranges."""
         return self._tables.get("ranges", bytes.fromhex(pack)) or byte_ranges.EMPTY
+
+    def load_cached_packs(self) -> list[PackName]:
+        """The packs of which some ranges are said to be here."""
+        keys = self._tables.scan_keys("ranges")
+        return [pack_name_from_bytes(key) for key in keys if len(key) == PACK_NAME_BYTES]
 
     def keep_ranges(self, added: dict[PackName, bytes], now_seconds: int) -> None:
         """Add cached ranges (packed) to packs, and note their use."""
@@ -358,6 +369,13 @@ def _format_key(url: str) -> bytes:
 def _store_prefix(store: str) -> bytes:
     # Half of a random uuid tells stores apart; a clash would cost fetches that fail their hash.
     return uuid.UUID(store).bytes[:8]
+
+
+def is_pack_row(raw: bytes) -> bool:
+    """Whether a row has the form of one that holds the table of a pack."""
+    return (
+        len(raw) > PACK_ROW_HASH_BYTES and not (len(raw) - PACK_ROW_HASH_BYTES) % TABLE_ENTRY_BYTES
+    )
 
 
 def _manifest_prefix(store: str, repository: str) -> bytes:

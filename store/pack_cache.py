@@ -299,6 +299,11 @@ class PackCache:
             self._remove(use.pack for use in plan)
         return plan
 
+    def packs_on_disk(self) -> list[PackName]:
+        """The packs that have a file here."""
+        names = (path.name for path in self._folder.glob("??/*"))
+        return [PackName(name) for name in names if is_pack_name(name)]
+
     def plan_evict(self) -> list[PackUse]:
         """What `evict` would drop now."""
         return plan_eviction(self.load_uses(), self._budget_bytes, self._disk())
@@ -314,12 +319,12 @@ class PackCache:
         """Every pack on the disk, also those that a crash left there before they had rows."""
         uses = self._index.load_uses()
         known = {use.pack for use in uses}
-        for path in self._folder.glob("??/*"):
-            if path.name not in known and is_pack_name(path.name):
+        for pack in self.packs_on_disk():
+            if pack not in known:
                 with suppress(FileNotFoundError):
-                    status = path.stat()
+                    status = self.path_of(pack).stat()
                     size = status.st_blocks * _STAT_BLOCK_BYTES
-                    uses.append(PackUse(PackName(path.name), int(status.st_mtime), size))
+                    uses.append(PackUse(pack, int(status.st_mtime), size))
         return uses
 
     def _remove(self, packs: Iterable[PackName]) -> None:

@@ -2,10 +2,10 @@
 several commits have is looked at once.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import trio
 
@@ -15,9 +15,9 @@ from store.directory_loader import DirectoryLoader
 from store.errors import GitError
 from store.ids import ChunkId, PackName
 from store.local_chunks import chunks_of
+from store.pointer import Pointer
 from store.progress import ByteProgress
-from store.verify_lists import ListReader
-from store.verify_places import PlaceBook, Places
+from store.verify_places import Places
 
 _FILES_AT_ONCE = 4096
 _NO_PACKS: frozenset[PackName] = frozenset()
@@ -51,14 +51,32 @@ class TreeLook:
         return bool(self.hurt or self.hurt_below)
 
 
+class LoadsPlaces(Protocol):
+    """What knows the places of chunks."""
+
+    def load(self, chunks: Sequence[ChunkId]) -> list[Places]:
+        """The places of each chunk, in the order asked."""
+        ...
+
+
+class ReadsManyLists(Protocol):
+    """What gives chunk lists, many at a time."""
+
+    async def read(
+        self, pointers: Iterable[Pointer], places: Sequence[Places]
+    ) -> dict[ChunkId, ChunkList]:
+        """By content, the lists that are to be had; `places` are those of the contents."""
+        ...
+
+
 class CommitWalk:
     """Looks at directories, each once. With `allowed`, only places in those packs count."""
 
     def __init__(
         self,
         directories: DirectoryLoader,
-        lists: ListReader,
-        book: PlaceBook,
+        lists: ReadsManyLists,
+        book: LoadsPlaces,
         progress: ByteProgress,
         allowed: frozenset[PackName] | None = None,
     ) -> None:

@@ -230,7 +230,9 @@ async def test_a_chunk_that_is_corrupt_in_the_remote_names_chunk_and_pack(tmp_pa
         entry = built.packs[0].table.entry(1)
         assert not store.cache.covers(built.packs[0].name, entry.offset, entry.end)
         # It may have been repaired: the remote was asked, once, and knows no other place.
-        assert [call.key for call in built.remote.calls if call.verb == "fetch"].count("format") == 1
+        assert [call.key for call in built.remote.calls if call.verb == "fetch"].count(
+            "format"
+        ) == 1
 
 
 @pytest.mark.expects_warnings
