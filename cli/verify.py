@@ -12,7 +12,6 @@ import trio
 from cli.completing import complete_remote, complete_revision
 from cli.console import App, format_bytes, format_count
 from cli.options import JSON
-from cli.push import push_words
 from cli.settings import Settings, load_settings
 from cli.stores import require_initialised, store_settings
 from cli.verify_words import FindingWords, plan_facts, show_plan
@@ -282,12 +281,12 @@ class _RemoteRun:
         assert self._local.staging is not None
         with self._local.staging.locked("push"):
             async with AsyncExitStack() as stack:
-                others = {}
+                others = []
                 for name in self._settings.config.remote_names():
                     remote = self._settings.config.remote(name)
                     if remote and remote != self._settings.remote and remote.endpoint_trusted:
                         source = open_other(self._local, remote)
-                        others[name] = await stack.enter_async_context(source)
+                        others.append(await stack.enter_async_context(source))
                 context = opened.repair_context(found, tool, others)
                 with self._app.console.progress("look for copies", None) as progress:
                     plan = await plan_repair(found, context, progress)
@@ -319,5 +318,7 @@ class _RemoteRun:
 
             summary = await plan.execute(progress_to)
         if not self._asked.as_json:
-            app.console.say(f"repaired: {push_words(summary, self._url)}")
+            commits = format_count(summary.commits, "commit")
+            size = format_bytes(summary.uploaded_bytes)
+            app.console.say(f"repaired {self._url} for {commits}: {size} uploaded")
         return summary

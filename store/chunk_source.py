@@ -232,10 +232,10 @@ class ChunkSource:
             raise ChunkMissing(f"{chunk_label(chunk, None)} is not {where} in a remote ({remote})")
         return located
 
-    async def _refresh(self, doubtful: PackName | None = None) -> None:
+    async def _refresh(self, doubtful: PackName | None = None, *, once: bool = False) -> None:
         """Learn what the remote holds, unless that was just done; see Learning."""
         if self._learning is not None:
-            await self._learning.refresh(doubtful)
+            await self._learning.refresh(doubtful, once=once)
 
     async def _bring(self, located: Located) -> bytes:
         if not located.cached:
@@ -282,8 +282,9 @@ class ChunkSource:
             elif located == failed and self._is_doubtful(failed.place, cause):
                 await self._refresh(failed.place.pack)
             elif located == failed and isinstance(cause, IntegrityError):
-                # It may have been repaired: a newer manifest then leads to another pack.
-                await self._refresh()
+                # It may have been repaired: there is another place then. What the remote says of
+                # the damaged pack need not be fetched again and again.
+                await self._refresh(failed.place.pack, once=True)
             located = self._locate_remote(chunk)
             if located is None or located == failed:
                 raise cause

@@ -3,7 +3,7 @@ remotes, and what is left of them in damaged packs. Each is proven before it cou
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from io import FileIO
 from pathlib import Path
@@ -108,12 +108,21 @@ class LocalCopies:
 class RemoteCopies:
     """Chunks that another remote of the repository has."""
 
-    def __init__(self, name: str, source: ReadsChunks) -> None:
+    def __init__(
+        self, name: str, source: ReadsChunks, learn: Callable[[], Awaitable[None]]
+    ) -> None:
+        """`learn` makes all known here that the remote holds; it is awaited before the first chunk
+        is looked for."""
         self.name = f"remote {name}"
         self._source = source
+        self._learn = learn
+        self._has_learnt = False
 
     async def read_chunk(self, chunk: ChunkId) -> bytes:
         """See FindsCopies."""
+        if not self._has_learnt:
+            self._has_learnt = True
+            await self._learn()
         if not self._source.can_read(chunk):
             raise ChunkMissing(f"chunk {chunk.hex()} is not in {self.name}")
         return await self._source.read_chunk(chunk)

@@ -5,13 +5,14 @@ every chunk of every file is looked for in what proved to be sound.
 """
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from functools import partial
 
 import trio
 
 from store.concurrency import TABLE_WRITES, run_all
 from store.directory_loader import DirectoryLoader
-from store.errors import GitError
+from store.errors import GitError, StoreError
 from store.git import Commit
 from store.ids import PackName
 from store.local_chunks import LocalChunks
@@ -22,8 +23,8 @@ from store.verification import CommitLook, Verification, VerifyContext
 from store.verify_blame import Blame
 from store.verify_findings import Findings
 from store.verify_lists import ListReader
-from store.verify_objects import ObjectReader
-from store.verify_packs import Claim, PackChecker
+from store.verify_objects import Inventory, ObjectReader
+from store.verify_packs import Claim, PackCheck, PackChecker
 from store.verify_walk import CommitWalk
 
 _TAILS_AT_ONCE = 16
@@ -64,6 +65,7 @@ class _Verifier:
 
     async def run(self, commits: Sequence[Commit]) -> Verification:
         inventory = await self._objects.take_inventory()
+        self._require_data(inventory)
         looks = [CommitLook(commit) for commit in commits]
         found = Verification(self._findings, looks, inventory)
         if self._context.every_manifest:
@@ -79,6 +81,15 @@ class _Verifier:
             walk = await self._walk(found)
         await Blame(found, self._context, walk, partial(self._new_walk, found)).run()
         return found
+
+    def _require_data(self, inventory: Inventory) -> None:
+        """Refuse a remote that holds nothing at all: there is nothing to verify."""
+        if inventory.format or inventory.packs or inventory.indexes or inventory.manifests:
+            return
+        url = self._context.remote.url
+        if self._context.local.load_store_id() is None:
+            raise StoreError(f"{url} is empty: nothing was pushed there yet")
+        raise StoreError(f"{url} held data when it was last seen, and is empty now: is it mounted?")
 
     def _join_others(self, found: Verification) -> None:
         """Have all other commits looked at that have a manifest."""
@@ -127,11 +138,18 @@ class _Verifier:
 
     async def _check_pack(self, found: Verification, checker: PackChecker, name: PackName) -> None:
         claim, table = self._load_claim(found, name)
-        check = found.checks[name] = await checker.check(name, claim, table)
+        check = await checker.check(name, claim, table)
         if check.problem is not None:
             self._findings.add(check.key, check.problem)
-        add = partial(self._context.book.add, name, check.entries())
-        await trio.to_thread.run_sync(add, limiter=TABLE_WRITES)
+        await trio.to_thread.run_sync(self._note, check, limiter=TABLE_WRITES)
+        # All tables of a large remote are too much to hold; this one is in the book.
+        found.checks[name] = replace(check, table=None)
+
+    def _note(self, check: PackCheck) -> None:
+        book = self._context.book
+        if check.claim is None and check.table is not None:
+            book.keep_tables([(check.name, check.table)])
+        book.add(check.name, check.entries())
 
     def _load_claim(
         self, found: Verification, name: PackName

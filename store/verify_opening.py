@@ -1,6 +1,6 @@
 """Opening what `verify` of a remote and its repair work with."""
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass
 
@@ -18,7 +18,7 @@ from store.local_chunks import LocalChunks
 from store.local_store import LocalSources, LocalStore, identity_of
 from store.opening import RemoteParts, WrapRemote, open_remote_parts, unwrapped
 from store.push import PushContext
-from store.push_contents import ReadsChunks, TreeContents
+from store.push_contents import TreeContents
 from store.verification import Verification, VerifyContext
 from store.verify_lists import ListReader
 from store.verify_places import open_place_book
@@ -42,17 +42,19 @@ class OpenVerification:
     parts: RemoteParts
 
     def repair_context(
-        self, found: Verification, tool: str, others: Mapping[str, ReadsChunks]
+        self, found: Verification, tool: str, others: Sequence[FindsCopies]
     ) -> RepairContext:
-        """What a repair works with; `others` are sources in other remotes by name. The store must
-        be open to write."""
+        """What a repair works with; `others` are the other remotes. The store must be open to
+        write."""
         context, catalog = self.context, self.parts.catalog
         local = context.local
         assert local.staging is not None
-        work_tree = WorkTreeCopies(local.settings.paths.work_tree, local.load_chunking())
+        chunking = local.load_chunking()
+        if found.inventory.format is not None:
+            chunking = found.inventory.format.chunking
+        work_tree = WorkTreeCopies(local.settings.paths.work_tree, chunking)
         salvage = SalvagedCopies(context.remote, context.book, context.timeout_seconds)
-        remotes = [RemoteCopies(name, source) for name, source in others.items()]
-        kinds: list[FindsCopies] = [LocalCopies(local, context.book), work_tree, salvage, *remotes]
+        kinds: list[FindsCopies] = [LocalCopies(local, context.book), work_tree, salvage, *others]
         assert local.settings.remote is not None
         return RepairContext(
             push=PushContext(
@@ -106,9 +108,14 @@ async def open_verification(
 @asynccontextmanager
 async def open_other(
     local: LocalStore, remote: RemoteSettings, wrap_remote: WrapRemote = unwrapped
-) -> AsyncIterator[ReadsChunks]:
-    """Another remote of the repository, as a source of copies, while the context lasts."""
+) -> AsyncIterator[RemoteCopies]:
+    """Another remote of the repository, for copies, while the context lasts. It is asked when
+    something is looked for in it, and not before."""
     async with open_remote_parts(local, remote, wrap_remote) as parts:
+
+        async def learn() -> None:
+            await parts.catalog.fetch_all_indexes()
+
         sources = LocalSources(None, local.index, local.cache)
         with closing(parts.source(sources, None)) as source:
-            yield source
+            yield RemoteCopies(remote.name, source, learn)

@@ -48,7 +48,8 @@ class PackCheck:
     """What was seen of a pack.
 
     `problem` is None where nothing is wrong. `table` is the one by which readers find its chunks,
-    or, where no index object tells of it, its own; None where neither is to be had. `bad` are the
+    or, where no index object tells of it, its own; None where neither is to be had, and once it is
+    kept elsewhere. `bad` are the
     numbers of its entries whose bytes are not what they should be. `size` and `hash` are those of
     the pack as it is, the hash where all of it was read and all of it is sound.
     """

@@ -7,7 +7,7 @@ manifests), and only then what the new manifests have replaced goes, and the tom
 """
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 
@@ -29,6 +29,7 @@ from store.remote_index import IndexedPack, encode_index, index_hash
 from store.verification import CommitLook, Verification
 from store.verify_blame import NOT_PUSHED
 from store.verify_lists import ListReader
+from store.verify_packs import Claim
 from store.verify_places import PlaceBook, Places
 
 log = logging.getLogger(__name__)
@@ -54,14 +55,16 @@ class RepairContext:
 @dataclass(slots=True)
 class RepairPlan:
     """What can be put back, and how. `commits` get new manifests; `distrusted` packs are replaced;
-    `indexed` get a new index object; `lost` are files (path, commit) of which there is no copy.
-    `gone` are keys that nothing needs after that."""
+    `indexed` get a new index object, `claimed` have one that can be used (by its name, with what it
+    says of them). `lost` are files (path, commit) of which there is no copy, `gone` keys that
+    nothing needs after that."""
 
     context: RepairContext
     commits: list[Commit] = field(default_factory=list)
     distrusted: frozenset[PackName] = frozenset()
     unindexed: list[PackName] = field(default_factory=list)
     indexed: list[IndexedPack] = field(default_factory=list)
+    claimed: dict[str, dict[PackName, Claim]] = field(default_factory=dict)
     lost: dict[ChunkId, tuple[bytes, str]] = field(default_factory=dict)
     gone: list[str] = field(default_factory=list)
     tombs: list[PackName] = field(default_factory=list)
@@ -105,7 +108,19 @@ class RepairPlan:
             await trio.to_thread.run_sync(forget, limiter=TABLE_WRITES)
         # Before new index objects are put: what is said of a pack last is what manifests name.
         await catalog.fetch_all_indexes()
+        for index, claims in self.claimed.items():
+            again = self._load_claimed(claims)
+            keep = partial(catalog.index.keep_index, found.store, index, again)
+            await trio.to_thread.run_sync(keep, limiter=TABLE_WRITES)
         return found.store
+
+    def _load_claimed(self, claims: Mapping[PackName, Claim]) -> list[IndexedPack]:
+        tables = {name: self.context.book.load_table(name) for name in claims}
+        return [
+            IndexedPack(name, claims[name].size, claims[name].hash, table)
+            for name, table in tables.items()
+            if table is not None
+        ]
 
     async def _put_index(self, store: str, packs: Sequence[IndexedPack]) -> None:
         raw = await trio.to_thread.run_sync(encode_index, packs, limiter=DISK_READS)
@@ -186,17 +201,17 @@ def _plan_indexes(plan: RepairPlan, found: Verification, looks: Sequence[CommitL
         needed |= look.tree.packs if look.tree is not None else set()
         needed |= set(look.manifest.packs) if look.manifest is not None else set()
     for name in sorted(needed - plan.distrusted):
-        check = found.checks.get(name)
-        if check is None or check.table is None:
+        check, table = found.checks.get(name), plan.context.book.load_table(name)
+        if check is None or table is None:
             continue
-        if check.claim is None and check.hash is not None:
+        claim = check.claim
+        if claim is None and check.hash is not None:
             plan.unindexed.append(name)
-            plan.indexed.append(IndexedPack(name, check.size, check.hash, check.table))
-        elif check.claim is not None:
-            packs = found.index.listed.get(check.claim.index, frozenset())
-            if packs & plan.distrusted:
-                claim = check.claim
-                plan.indexed.append(IndexedPack(name, claim.size, claim.hash, check.table))
+            plan.indexed.append(IndexedPack(name, check.size, check.hash, table))
+        elif claim is not None and found.index.listed[claim.index] & plan.distrusted:
+            plan.indexed.append(IndexedPack(name, claim.size, claim.hash, table))
+        elif claim is not None:
+            plan.claimed.setdefault(claim.index, {})[name] = claim
 
 
 def _plan_removal(plan: RepairPlan, found: Verification, looks: Sequence[CommitLook]) -> None:
