@@ -8,8 +8,6 @@ from typing import Any
 import pytest
 
 from cli.main import ExitCode, run
-from store.config import load_config
-from store.git_command import find_repository
 from tests.fakes.bucket_damage import flip
 from tests.fakes.repositories import Repository, make_repository, random_bytes
 from tests.fakes.s3_servers import S3Server
@@ -19,7 +17,7 @@ pytestmark = pytest.mark.usefixtures("in_no_hurry_for_git")
 CONTENTS = {
     "train/a": random_bytes(3000, 1),
     "train/b": random_bytes(3000, 2),
-    "large": random_bytes(9 << 20, 3),
+    "large": random_bytes(3 << 20, 3),
 }
 BUCKET = "verify-bucket"
 
@@ -120,23 +118,22 @@ def largest(objects: Objects) -> tuple[str, bytes]:
 def another_clone(repository: Repository, folder: Path) -> Repository:
     """A clone with a cache of its own, in which nothing is yet."""
     clone = repository.clone(folder / "clone")
-    place = load_config(find_repository(repository.top), {"HOME": str(folder)})
-    assert place.remote(None) is not None
     config = (repository.top / ".git/revfs/config").read_bytes()
     (clone.top / ".git/revfs").mkdir(mode=0o700)
     (clone.top / ".git/revfs/config").write_bytes(config)
-    clone.git("config", "--file", ".git/revfs/config", "cache.dir", str(folder / "other-cache"))
+    clone.git(
+        "config", "--file", ".git/revfs/config", "cache.directory", str(folder / "other-cache")
+    )
     return clone
 
 
+@pytest.mark.parametrize("objects", ["folder", "rclone_s3"], indirect=True)
 def test_where_all_is_well_it_says_so_and_exits_with_0(
     repository: Repository, verify: Verify, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for words in ((), ("--read",), ("--all", "--history")):
         assert repository.revfs("verify", "--remote", *words) == ExitCode.DONE
-        captured = capsys.readouterr()
-        assert captured.out.endswith(": all is well\n")
-        assert captured.err == ""
+        assert capsys.readouterr().out.endswith(": all is well\n")
     code, facts = verify("--remote", "--read")
     assert (code, facts["files"], facts["findings"]) == (0, 3, [])
     assert repository.revfs("verify") == ExitCode.DONE
@@ -147,30 +144,31 @@ def test_a_flipped_byte_is_found_by_reading_and_repaired_from_the_work_tree(
     repository: Repository, objects: Objects, verify: Verify, tmp_path: Path
 ) -> None:
     key, raw = largest(objects)
-    objects.change(key, flip(raw, 8 * (5 << 20)))
+    objects.change(key, flip(raw, 8 * (2 << 20)))
     assert verify("--remote")[0] == ExitCode.DONE
     code, facts = verify("--remote", "--read")
     assert (code, hurt(facts)) == (ExitCode.FAILED, {key: {"large"}})
     before = objects.read()
     code, facts = verify("--remote", "--read", "--repair", "--yes")
     assert code == ExitCode.DONE
-    assert facts["repair"]["done"]["commits"] == 2 - 1
-    assert facts["repair"]["condemned"] == [key.rpartition("/")[2]]
+    assert facts["repair"]["done"]["commits"] == 1
+    assert facts["repair"]["plan"]["condemned"] == [key.rpartition("/")[2]]
     after = objects.read()
     assert after[key] == before[key]
-    assert verify("--remote", "--read", "--all") == (0, verify("--remote", "--read", "--all")[1])
+    assert verify("--remote", "--read", "--all")[0] == ExitCode.DONE
     clone = another_clone(repository, tmp_path)
     assert clone.revfs("pull") == ExitCode.DONE
     for path, content in CONTENTS.items():
         assert (clone.top / path).read_bytes() == content
 
 
-@pytest.mark.parametrize("verb", ["delete", "cut", "empty"])
+@pytest.mark.parametrize("objects", ["folder", "rclone_s3"], indirect=True)
+@pytest.mark.parametrize("verb", ["delete", "cut"])
 def test_a_pack_deleted_or_cut_is_found_by_size_and_repaired(
     objects: Objects, verify: Verify, verb: str
 ) -> None:
     key, raw = largest(objects)
-    objects.change(key, {"delete": None, "cut": raw[:100], "empty": b""}[verb])
+    objects.change(key, None if verb == "delete" else raw[:100])
     code, facts = verify("--remote")
     assert code == ExitCode.FAILED
     assert set(CONTENTS) == hurt(facts)[key]
@@ -178,17 +176,19 @@ def test_a_pack_deleted_or_cut_is_found_by_size_and_repaired(
     assert verify("--remote", "--read")[0] == ExitCode.DONE
 
 
+@pytest.mark.parametrize("objects", ["folder"], indirect=True)
 def test_each_small_object_that_is_lost_is_named_and_put_back(
     objects: Objects, verify: Verify
 ) -> None:
-    pristine = objects.read()
-    for kind in ("format", "index", "manifests"):
-        for key in [key for key in pristine if key.startswith(kind)]:
-            objects.change(key, None)
+    for kind, number in (("format", 1), ("index/", 1), ("manifests/", 2)):
+        for place in range(number):
+            # What was put back may have another name.
+            keys = sorted(key for key in objects.read() if key.startswith(kind))
+            objects.change(keys[place], None)
             code, facts = verify("--remote", "--history")
             assert code == ExitCode.FAILED
-            (place,) = hurt(facts)
-            assert key.startswith(place)
+            (found,) = hurt(facts)
+            assert keys[place].startswith(found)
             assert verify("--remote", "--history", "--repair", "--yes")[0] == ExitCode.DONE
             assert verify("--remote", "--history", "--read")[0] == ExitCode.DONE
 
