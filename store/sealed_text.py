@@ -43,6 +43,17 @@ def unseal(kind: str, version: int, raw: bytes) -> dict[str, object]:
     return payload
 
 
+def is_damaged_version(kind: str, version: int, raw: bytes) -> bool:
+    """Whether a record that says it is of another version is one of this one, with a damaged first
+    line: its seal holds with the right one."""
+    _, _, rest = raw.partition(b"\n")
+    try:
+        unseal(kind, version, f"revfs-{kind} {version}\n".encode("ascii") + rest)
+    except MalformedObject:
+        return False
+    return True
+
+
 def check_fields(kind: str, payload: Mapping[str, object], names: Collection[str]) -> None:
     """Raise MalformedObject unless the record has exactly these fields."""
     if payload.keys() != set(names):

@@ -1,7 +1,7 @@
 """What a remote holds, looked at object by object: its lists, its format, manifests, index objects.
 
 Everything that comes from there goes through the strict parsers; what does not pass them is named,
-and nothing of it is used.
+and nothing of it is used. A record of a newer version ends all: this program cannot judge it.
 """
 
 from collections.abc import Iterable, Sequence
@@ -36,6 +36,7 @@ from store.remote import (
 )
 from store.remote_format import MAX_FORMAT_BYTES, RemoteFormat, parse_remote_format
 from store.remote_index import MAX_INDEX_BYTES, IndexedPack, index_hash, parse_index
+from store.sealed_text import is_damaged_version
 from store.verify_findings import Findings
 from store.verify_packs import Claim
 from store.verify_places import PlaceBook
@@ -97,12 +98,15 @@ class ObjectReader:
 
     async def _read_format(self, found: Inventory) -> None:
         try:
-            found.format = parse_remote_format(await self._fetch(FORMAT_KEY, MAX_FORMAT_BYTES))
+            raw = await self._fetch(FORMAT_KEY, MAX_FORMAT_BYTES)
         except ObjectMissing:
             self._findings.add(FORMAT_KEY, "is missing: nobody can read this remote")
-        except UnsupportedVersion:
-            raise
+            return
+        try:
+            found.format = parse_remote_format(raw)
         except MalformedObject as error:
+            if isinstance(error, UnsupportedVersion) and not is_damaged_version("format", 1, raw):
+                raise
             self._findings.add(FORMAT_KEY, f"is damaged: nobody can read this remote ({error})")
 
     async def _list_packs(self, found: Inventory) -> None:
@@ -146,18 +150,21 @@ class ObjectReader:
     async def _read_manifest(self, commit: GitId, ulid: str) -> Manifest | None:
         key = manifest_key(self._repository, commit, ulid)
         try:
-            manifest = parse_manifest(await self._fetch(key, MAX_MANIFEST_BYTES))
-        except ObjectMissing:
-            problem = "went away meanwhile"
-        except UnsupportedVersion as error:
-            problem = f"cannot be read by this version of revfs: {error}"
+            raw = await self._fetch(key, MAX_MANIFEST_BYTES)
+        except (ObjectMissing, MalformedObject) as error:
+            self._findings.add(key, f"is damaged: {error}")
+            return None
+        try:
+            manifest = parse_manifest(raw)
         except MalformedObject as error:
-            problem = f"is damaged: {error}"
-        else:
-            if (manifest.repository, manifest.commit) == (self._repository, commit):
-                return manifest
-            problem = f"is that of another commit, {manifest.commit[:12]}"
-        self._findings.add(key, problem)
+            # A newer one is left to newer programs; nothing here may be decided without it.
+            if isinstance(error, UnsupportedVersion) and not is_damaged_version("manifest", 1, raw):
+                raise
+            self._findings.add(key, f"is damaged: {error}")
+            return None
+        if (manifest.repository, manifest.commit) == (self._repository, commit):
+            return manifest
+        self._findings.add(key, f"is that of another commit, {manifest.commit[:12]}")
         return None
 
     async def read_indexes(

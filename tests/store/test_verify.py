@@ -11,6 +11,7 @@ from store.manifests import Manifest, encode_manifest, manifest_key, new_ulid, p
 from store.packs import PACK_HEADER_BYTES, PackKind, PackTable, pack_tail, parse_pack_header
 from store.remote import index_key, pack_key, tomb_key
 from store.remote_index import IndexedPack, encode_index, index_hash, parse_index
+from store.sealed_text import seal
 from tests.fakes.bucket_damage import flip
 from tests.fakes.buckets import Bucket, manifests, to, version
 from tests.fakes.repositories import REPOSITORY_ID, Repository
@@ -225,6 +226,19 @@ async def test_a_damaged_chunk_list_is_found_without_reading_all(
     assert found.keys() == {key}
     assert found[key] <= {b"d/large", b"d/other"}
     assert found[key]
+
+
+async def test_a_record_of_a_newer_version_is_refused_and_one_with_a_flipped_version_is_damaged(
+    two: TwoVersions, tmp_path: Path
+) -> None:
+    commit = two.repository.head()
+    key = two.only_key(f"manifests/{REPOSITORY_ID}/{commit}/")
+    version_bit = 8 * len("revfs-manifest ") + 1
+    change(two.bucket, key, flip(raw_of(two.bucket, key), version_bit))
+    assert await check(two, tmp_path / "flipped") == {key: ALL}
+    change(two.bucket, key, seal("manifest", 3, {"new": "things"}))
+    with two.another_machine(tmp_path / "newer") as local, raises_inside("unknown version 3"):
+        await verify(local, to(two.bucket))
 
 
 @pytest.mark.parametrize("verb", ["delete", "cut"])
