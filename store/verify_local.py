@@ -31,6 +31,8 @@ _WHY_NOWHERE = (
     "revfs verify --remote asks it"
 )
 
+_WHAT_TO_DO = "revfs push says which files to add again"
+
 
 @dataclass(slots=True)
 class LocalVerification:
@@ -108,12 +110,13 @@ class StagedDamage:
             _, table = load_pack_table(path)
         except (MalformedObject, OSError) as error:
             self._chunks[pack] = None
-            findings.add(place_of(pack), f"is damaged: {error}")
+            findings.add(place_of(pack), f"is damaged ({error}); {_WHAT_TO_DO}")
             return
         bad = _read(path, table, progress) if read else set()
         if bad:
             self._chunks[pack] = bad
-            findings.add(place_of(pack), f"has {len(bad):,} of {len(table):,} chunks damaged")
+            damage = f"has {len(bad):,} of {len(table):,} chunks damaged"
+            findings.add(place_of(pack), f"{damage}; {_WHAT_TO_DO}")
 
     def has(self, pack: PackName, chunk: ChunkId) -> bool:
         """Whether a chunk of a staged pack is damaged."""

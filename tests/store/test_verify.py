@@ -303,15 +303,25 @@ def swap_first_ids(pack: IndexedPack) -> IndexedPack:
     return replace(pack, table=PackTable.trusted(swapped))
 
 
-async def test_a_manifest_that_names_too_little_is_found(two: TwoVersions, tmp_path: Path) -> None:
-    """The data is there and can be read, but nothing would keep it."""
-    bucket, commit = two.bucket, two.repository.head()
-    key = two.only_key(f"manifests/{REPOSITORY_ID}/{commit}/")
-    manifest = parse_manifest(raw_of(bucket, key))
-    left_out = second_pack(two)
+@pytest.mark.parametrize("named_by_another", [False, True])
+async def test_a_manifest_that_names_too_little_is_found(
+    two: TwoVersions, tmp_path: Path, named_by_another: bool
+) -> None:
+    """The data is there and can be read, but nothing would keep it for this commit, also where the
+    manifest of another one does."""
+    bucket, left_out = two.bucket, second_pack(two)
+    keys = {}
+    for tag in ("v1", "v2"):
+        commit = two.repository.git("rev-parse", tag).decode().strip()
+        keys[tag] = two.only_key(f"manifests/{REPOSITORY_ID}/{commit}/")
+    manifest = parse_manifest(raw_of(bucket, keys["v2"]))
     packs = tuple(name for name in manifest.packs if pack_key(name) != left_out)
-    change(bucket, key, encode_manifest(replace(manifest, packs=packs)))
-    assert await check(two, tmp_path / "other") == {key: {b"a", b"b"}}
+    change(bucket, keys["v2"], encode_manifest(replace(manifest, packs=packs)))
+    if named_by_another:
+        older = parse_manifest(raw_of(bucket, keys["v1"]))
+        everything = replace(older, packs=manifest.packs, indexes=manifest.indexes)
+        change(bucket, keys["v1"], encode_manifest(everything))
+    assert await check(two, tmp_path / "other") == {keys["v2"]: {b"a", b"b"}}
 
 
 async def test_what_another_index_object_tells_and_what_is_condemned_is_fine(
