@@ -79,6 +79,18 @@ def test_forgetting_a_pack_leaves_places_in_other_packs(index: CacheIndex) -> No
     assert index.loaded_indexes(STORE) == set()
 
 
+def test_a_forgotten_pack_that_is_told_of_again_hides_no_other_place(index: CacheIndex) -> None:
+    shared = b"a chunk of both packs"
+    gone, kept = built(2, shared), built(2, shared)
+    keep(index, gone)
+    index.forget_pack(STORE, gone.name)
+    keep(index, kept, name=OTHER_HASH)
+    # The index object is still there: whoever deleted the pack has not replaced it.
+    keep(index, gone)
+    assert index.load_place(STORE, chunk_id(shared)) == kept.place(2)
+    assert index.load_place(STORE, gone.table.entry(0).chunk) == gone.place(0)
+
+
 class Crash(BaseException):
     pass
 

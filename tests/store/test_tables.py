@@ -66,6 +66,15 @@ def test_a_scan_gives_the_keys_with_the_prefix_and_no_neighbours(folder: Path) -
     tables.close()
 
 
+def test_many_scans_are_answered_in_the_order_asked(folder: Path) -> None:
+    tables = Tables(folder, NAMES)
+    rows = [(key, key + b"!") for key in (b"a", b"ab", b"ab\xff", b"ac", b"b")]
+    tables.put_many("one", rows)
+    assert tables.scan_many("one", [b"b", b"none", b"ab"]) == [[rows[4]], [], rows[1:3]]
+    assert tables.scan_many("two", [b"a"]) == [[]]
+    tables.close()
+
+
 def test_an_update_sees_the_row_and_none_removes_it(folder: Path) -> None:
     tables = Tables(folder, NAMES)
     seen = []
