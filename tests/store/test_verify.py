@@ -194,7 +194,7 @@ async def test_a_damaged_table_footer_or_header_hurts_no_file_yet(
     assert await check(two, tmp_path / "other", read=start > 0) == {first: set()}
 
 
-@pytest.mark.parametrize("verb", ["delete", "flip"])
+@pytest.mark.parametrize("verb", ["delete", "flip", "swap"])
 async def test_an_index_object_lost_or_damaged_names_the_files_of_its_packs(
     two: TwoVersions, tmp_path: Path, verb: str
 ) -> None:
@@ -205,7 +205,8 @@ async def test_an_index_object_lost_or_damaged_names_the_files_of_its_packs(
         in {pack_key(pack.name) for pack in parse_index(raw_of(two.bucket, key))}
     )
     raw = raw_of(two.bucket, key)
-    change(two.bucket, key, None if verb == "delete" else flip(raw, 4 * len(raw)))
+    (other,) = (raw_of(two.bucket, one) for one in two.bucket.keys("index/") - {key})
+    change(two.bucket, key, {"delete": None, "flip": flip(raw, 4 * len(raw)), "swap": other}[verb])
     assert await check(two, tmp_path / "other") == {key: OLD}
 
 
