@@ -9,11 +9,21 @@ import pytest
 
 from store.errors import RemoteDenied
 from store.local_store import LocalStore
-from store.remote import MANIFESTS_PREFIX, PACKS_PREFIX, Remote, pack_key, parse_pack_key, tomb_key
+from store.manifests import parse_manifest
+from store.remote import (
+    MANIFESTS_PREFIX,
+    PACKS_PREFIX,
+    Remote,
+    index_key,
+    pack_key,
+    parse_pack_key,
+    tomb_key,
+)
+from store.remote_index import parse_index
 from store.verify_opening import open_other
 from tests.fakes.bucket_damage import flip
 from tests.fakes.buckets import Bucket, manifests, to, version
-from tests.fakes.faulty_remote import FaultyRemote, Raises
+from tests.fakes.faulty_remote import Delays, FaultyRemote, Raises
 from tests.fakes.memory_remote import Call
 from tests.fakes.repositories import (
     Repository,
@@ -225,6 +235,7 @@ async def test_who_may_not_delete_has_repaired_all_the_same(
 async def test_a_repair_that_ends_at_any_call_leaves_no_less_and_can_be_repeated(
     two: TwoVersions, tmp_path: Path, after: bool
 ) -> None:
+    telling = indexes_telling_of(two.bucket, largest_pack(two.bucket))
     damage(two.bucket, largest_pack(two.bucket))
     damaged = dict(two.bucket.objects)
     counting = FaultyRemote(two.bucket, lambda call, number: None)
@@ -232,6 +243,8 @@ async def test_a_repair_that_ends_at_any_call_leaves_no_less_and_can_be_repeated
         await repair(local, to(counting))
     writes = [n for n, call in enumerate(counting.calls) if call.verb in ("put", "delete")]
     error = Raises(RemoteDenied("the end"), after=after)
+    last = Delays(0.05)
+    old_indexes = {key for key in damaged if key.startswith("index/")}
     for end in writes:
         two.bucket.objects = dict(damaged)
         faulty = FaultyRemote(two.bucket, partial(_fails_from, end, error))
@@ -239,8 +252,29 @@ async def test_a_repair_that_ends_at_any_call_leaves_no_less_and_can_be_repeated
             await _until_it_ends(local, faulty)
             for manifest in manifests(two.bucket).values():
                 assert all(pack_key(name) in two.bucket.objects for name in manifest.packs)
-            await repair(local, to(two.bucket))
+            # What tells of the damaged pack is learnt last, and must not be what counts.
+            slow = FaultyRemote(
+                two.bucket, lambda call, _: last if call.key in old_indexes else None
+            )
+            await repair(local, to(slow))
+        assert not telling & indexes_in_use(two.bucket)
         await assert_whole(two, tmp_path / f"reads-{end}")
+
+
+def indexes_telling_of(bucket: Bucket, pack: str) -> set[str]:
+    """The keys of the index objects that tell of the pack at that key."""
+    return {
+        key
+        for key in bucket.keys("index/")
+        if pack in {pack_key(found.name) for found in parse_index(bucket.objects[key][0])}
+    }
+
+
+def indexes_in_use(bucket: Bucket) -> set[str]:
+    """The keys of the index objects that the newest manifest of each commit names."""
+    newest = {key.rpartition("/")[0]: key for key in sorted(bucket.keys(MANIFESTS_PREFIX))}
+    found = [parse_manifest(bucket.objects[key][0]) for key in newest.values()]
+    return {index_key(name) for manifest in found for name in manifest.indexes}
 
 
 async def _until_it_ends(local: LocalStore, remote: Remote) -> None:
