@@ -214,8 +214,8 @@ async def plan_push(
     to a remote that is still empty, its `format` object. `progress` is told of files that were
     looked at. Who does not execute the plan drops its lease.
 
-    With `distrusted` the commits get new manifests whether they have one or not, and what only
-    those packs have counts as missing.
+    With `again` the commits get new manifests whether they have one or not, and what only the packs
+    that it avoids have counts as missing.
 
     Raises LostChunk naming the path of a chunk that is nowhere to be had.
     """
@@ -281,14 +281,6 @@ class _StillThere:
     async def read_chunk(self, chunk: ChunkId) -> bytes:
         """The whole chunk."""
         return await self.inner.read_chunk(chunk)
-
-
-async def _list_packs(context: PushContext) -> dict[PackName, int]:
-    listed = await context.remote.list_objects(
-        PACKS_PREFIX, timeout_seconds=context.timeout_seconds
-    )
-    names = [(parse_pack_key(info.key), info.size) for info in listed]
-    return {name: size for name, size in names if name is not None}
 
 
 def _have_added_again(context: PushContext, holdings: RemoteHoldings, lost: ChunkId) -> None:

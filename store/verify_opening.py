@@ -66,6 +66,7 @@ class OpenVerification:
                 cache=local.cache,
                 trees=TreeContents(local.directories, []),
                 sources=[],
+                itself=salvage,
                 timeout_seconds=context.timeout_seconds,
             ),
             book=context.book,

@@ -17,14 +17,16 @@ from store.chunk_list import ChunkList
 from store.concurrency import DISK_READS, TABLE_WRITES
 from store.copies import Copies, SalvagedCopies, WorkTreeCopies, all_chunks
 from store.errors import ChunkMissing, RemoteError, StoreError
+from store.gc import put_tomb
 from store.git import Commit
 from store.ids import ChunkId, GitId, PackName
+from store.leases import HeldLease
 from store.manifests import manifest_key
 from store.pointer import Pointer
 from store.progress import ByteProgress
 from store.push import Again, PushContext, PushSummary, plan_push
 from store.push_contents import TreeContents, WantedFile
-from store.remote import FORMAT_KEY, index_key, pack_key, tomb_key
+from store.remote import FORMAT_KEY, index_key, pack_key
 from store.remote_index import IndexedPack, encode_index, index_hash
 from store.verification import CommitLook, Verification
 from store.verify_blame import NOT_PUSHED
@@ -87,15 +89,15 @@ class RepairPlan:
             await self._put_index(store, group)
         context, again = self._push_context(push), Again(self.distrusted)
         plan = await plan_push(context, self.commits, progress_to(None), again)
-        summary = await plan.execute(progress_to)
-        await self._clear()
-        return summary
+        if plan.lease is not None:
+            return await plan.execute(progress_to, self._clear)
+        await self._clear(None)
+        return await plan.execute(progress_to)
 
     def _push_context(self, push: PushContext) -> PushContext:
         lists = _Lists(self.context)
         trees = TreeContents(push.trees.directories, [lists], frozenset(self.lost))
-        sources = [self.context.copies, self.context.salvage]
-        return replace(push, trees=trees, sources=sources, itself=self.context.salvage)
+        return replace(push, trees=trees, sources=[self.context.copies, self.context.salvage])
 
     async def _forget(self) -> str:
         """Have the cache index know what the remote holds, and nothing more; the store id."""
@@ -134,15 +136,18 @@ class RepairPlan:
         timeout = push.timeout_seconds + len(raw) / _SLOWEST_BYTES_PER_SECOND
         await push.remote.put(key, raw, timeout_seconds=timeout)
 
-    async def _clear(self) -> None:
-        """Remove what was replaced, and condemn what is damaged. Who may not do that has repaired
-        all the same."""
+    async def _clear(self, lease: HeldLease | None) -> None:
+        """Remove what was replaced, and condemn what is damaged, while the lease of the push is
+        held. Who may not do that has repaired all the same."""
         push = self.context.push
+        seconds = push.timeout_seconds
         try:
             for key in self.gone:
-                await push.remote.delete(key, timeout_seconds=push.timeout_seconds)
+                timeout = seconds if lease is None else lease.require(seconds)
+                await push.remote.delete(key, timeout_seconds=timeout)
             for pack in self.tombs:
-                await self._put(tomb_key(pack), b"")
+                timeout = seconds if lease is None else lease.require(seconds)
+                await put_tomb(push.remote, pack, push.tool, timeout)
         except RemoteError as error:
             log.warning("all is repaired, but what was replaced is still there: %s", error)
 
