@@ -46,8 +46,7 @@ class OpenVerification:
     ) -> RepairContext:
         """What a repair works with; `others` are the other remotes. The store must be open to
         write."""
-        context, catalog = self.context, self.parts.catalog
-        local = context.local
+        context, local = self.context, self.context.local
         assert local.staging is not None
         chunking = local.load_chunking()
         if found.inventory.format is not None:
@@ -61,7 +60,7 @@ class OpenVerification:
                 repository=context.repository,
                 tool=tool,
                 remote=context.remote,
-                catalog=catalog,
+                catalog=self.parts.catalog,
                 staging=local.staging,
                 cache=local.cache,
                 trees=TreeContents(local.directories, []),

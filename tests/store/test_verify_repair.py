@@ -86,9 +86,14 @@ async def test_the_order_is_packs_index_manifests_and_only_then_anything_goes(
     changes = [call for call in two.bucket.calls if call.verb in ("put", "delete")]
     kinds = [(call.verb, call.key.partition("/")[0]) for call in changes]
     # First what has no need of new packs: the pack that shared an index object with the lost one.
-    assert kinds[:3] == [("put", "index"), ("put", "packs"), ("put", "index")]
-    assert kinds[3:5] == [("put", "manifests")] * 2
-    assert kinds[5:] == [("delete", "manifests")] * 2 + [("put", "tombs")]
+    # The lease of the push is held until all is done.
+    assert kinds[:4] == [("put", "index"), ("put", "leases"), ("put", "packs"), ("put", "index")]
+    assert kinds[4:6] == [("put", "manifests")] * 2
+    assert kinds[6:] == [
+        *[("delete", "manifests")] * 2,
+        ("put", "tombs"),
+        ("delete", "leases"),
+    ]
     # Nothing that was there was written over; the damaged pack stays as it is.
     assert not {call.key for call in changes if call.verb == "put"} & before.keys()
     assert two.bucket.objects[lost] == before[lost]
