@@ -1,6 +1,5 @@
-"""S3Remote: a remote in a bucket. Every call of boto3 in the project is here, in worker threads.
-
-Also here: what boto3's errors mean (`_translate`).
+"""S3Remote: a remote in a bucket. Every call of boto3 in the project is here, in worker threads;
+what boto3's errors mean, too (`_translate`).
 """
 
 import os
@@ -34,7 +33,14 @@ from store.errors import (
 from store.range_sink import RangeSink
 from store.remote import ObjectInfo, Refusals
 from store.s3_access import Access, Call, ForeignErrors, Meaning
-from store.s3_answers import explain_answer, get_range_fault, read_answer, stay_with_host
+from store.s3_answers import (
+    explain_answer,
+    get_range_fault,
+    read_answer,
+    read_listed,
+    stay_with_host,
+    unreadable_refused,
+)
 from store.s3_bodies import RangeAnswer, check_deadline, open_upload, read_blocks, read_body
 
 if TYPE_CHECKING:
@@ -50,7 +56,7 @@ SILENCE_SECONDS = 15
 PLAIN_BODY_BYTES = 64 * 1024
 """Bodies up to here are sent at once; larger ones block by block, under the caller's deadline."""
 
-_BOTO_ERRORS = (boto_errors.BotoCoreError, boto_errors.ClientError, ResponseParserError)
+_BOTO_ERRORS = (boto_errors.BotoCoreError, boto_errors.ClientError)
 _NO_CREDENTIALS = (
     boto_errors.NoCredentialsError,
     boto_errors.PartialCredentialsError,
@@ -60,7 +66,7 @@ _NO_CREDENTIALS = (
     boto_errors.NoAuthTokenError,
     boto_errors.TokenRetrievalError,
     boto_errors.SSOError,
-    # Of `aws login`, which the older botocores that we allow do not know.
+    # Of `aws login`, which older botocores do not know.
     getattr(boto_errors, "LoginError", boto_errors.SSOError),
 )
 _NO_ANSWER = (
@@ -135,7 +141,7 @@ class S3Remote:
             with answer["Body"] as stream:
                 # Where the head of an answer is cut, its length is gone, and so is the body's end.
                 size = answer.get("ContentLength")
-                if size is None:
+                if size is None or size < 0:
                     raise RemoteUnavailable(f"{self.url}: the answer for {key} states no length")
                 if size > max_bytes:
                     raise MalformedObject(f"{self.url}: {key} is larger than {max_bytes} bytes")
@@ -217,11 +223,7 @@ class S3Remote:
             while True:
                 check_deadline(deadline)
                 answer = connection.client.list_objects_v2(**page)
-                for entry in answer.get("Contents", []):
-                    key, changed = entry["Key"], entry["LastModified"].timestamp()
-                    if not key.startswith(self._root + prefix):
-                        raise RemoteError(f"{self.url}: {key!r} was listed under {prefix!r}")
-                    found.append(ObjectInfo(key[len(self._root) :], entry["Size"], changed))
+                found += read_listed(answer.get("Contents", []), self._root, prefix, self.url)
                 # botocore reads an empty body as an empty list; only a whole one says if it ends.
                 more, token = answer.get("IsTruncated"), answer.get("NextContinuationToken")
                 if more is False:
@@ -268,7 +270,7 @@ class S3Remote:
         deadline = time.monotonic() + timeout_seconds
 
         def use() -> Result:
-            with self._access.use(call) as connection:
+            with self._access.use(call) as connection, unreadable_refused(self.url, call.key):
                 return work(connection, deadline)
 
         try:
@@ -342,7 +344,7 @@ class _Connection:
         prepared.stream_output = True
         answer = session.send(prepared)
         covered, size = (answer.headers.get(f"Content-{name}") for name in ("Range", "Length"))
-        length = int(size) if size and size.isdecimal() else None
+        length = int(size) if size and size.isdecimal() and len(size) < 20 else None
         return RangeAnswer(answer.status_code, covered, length, answer.raw)
 
     def _look_at(self, request: Any, **_: object) -> None:
@@ -397,4 +399,4 @@ def _explain(error: Exception, url: str, call: Call | None) -> Meaning:
     return Meaning(RemoteMisconfigured(f"{where}: {error}"), code, everything=True)
 
 
-_FOREIGN = ForeignErrors((*_BOTO_ERRORS, HTTPError, TimeoutError), _explain)
+_FOREIGN = ForeignErrors((*_BOTO_ERRORS, *_NO_ANSWER), _explain)

@@ -5,8 +5,8 @@ Source: https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html
 """
 
 import re
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
@@ -19,6 +19,7 @@ from store.errors import (
     RemoteMisconfigured,
     RemoteUnavailable,
 )
+from store.remote import ObjectInfo
 from store.s3_access import Call, Meaning
 from store.shown_names import escape_text
 
@@ -168,6 +169,33 @@ def get_range_fault(
     if not re.fullmatch(rf"bytes {start}-{start + length - 1}/(\d+|\*)", content_range):
         return f"it is of {content_range}"
     return None if size == length else f"{size} bytes in place of {length}"
+
+
+def read_listed(
+    entries: Iterable[Mapping[str, Any]], root: str, prefix: str, where: str
+) -> Iterator[ObjectInfo]:
+    """The objects of a list of what lies under `root` and `prefix`; `where` names the remote.
+
+    Raises RemoteError for an object from elsewhere, and RemoteUnavailable for one without its key,
+    size or date, which botocore does not mind.
+    """
+    for entry in entries:
+        key, size, changed = (entry.get(name) for name in ("Key", "Size", "LastModified"))
+        if key is None or size is None or changed is None:
+            raise RemoteUnavailable(f"{where}: the list of {prefix} is not whole")
+        if not key.startswith(root + prefix):
+            raise RemoteError(f"{where}: {key!r} was listed under {prefix!r}")
+        yield ObjectInfo(key[len(root) :], size, changed.timestamp())
+
+
+@contextmanager
+def unreadable_refused(url: str, key: str) -> Iterator[None]:
+    """Make numbers and dates in an answer that are none, of which botocore and Python say that they
+    are wrong values, a RemoteUnavailable."""
+    try:
+        yield
+    except (ValueError, OverflowError) as error:
+        raise RemoteUnavailable(f"{url}: {key}: the answer cannot be read: {error}") from error
 
 
 def stay_with_host(context: dict[str, Any], **_: object) -> None:

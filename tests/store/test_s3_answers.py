@@ -1,6 +1,8 @@
 """S3Remote and what a server says: every answer has its kind, and a lie gives no bytes."""
 
 import dataclasses
+import gc
+import warnings
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
@@ -9,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from store.errors import (
+    MalformedObject,
     ObjectMissing,
     RemoteDenied,
     RemoteError,
@@ -169,6 +172,30 @@ def list_reply(*keys: str, more: str = "<IsTruncated>false</IsTruncated>") -> Re
     return Reply(200, body, {"Content-Length": str(len(body))})
 
 
+def spoilt_list(part: str, instead: str) -> Reply:
+    body = list_reply("packs/a").body.replace(part.encode(), instead.encode())
+    return Reply(200, body, {"Content-Length": str(len(body))})
+
+
+@pytest.mark.parametrize("length", ["!8", "-8", "8.5", "9" * 5000])
+async def test_a_length_that_is_none_is_no_answer(liar: Liar, length: str) -> None:
+    heads = {"Content-Range": f"bytes 10-19/{len(CONTENT)}", "Content-Length": length}
+    remote = remote_at(liar.endpoint)
+    liar.always(range_reply(CONTENT[10:20], f"bytes 10-19/{len(CONTENT)}"))
+    await remote.fetch_range(KEY, 10, 10, timeout_seconds=TIMEOUT_SECONDS)
+    liar.always(Reply(206, CONTENT[10:20], heads))
+    # By the short way of a range after the first, and by the ordinary one.
+    with pytest.raises(RemoteUnavailable):
+        await remote.fetch_range(KEY, 10, 10, timeout_seconds=TIMEOUT_SECONDS)
+    with pytest.raises((RemoteUnavailable, MalformedObject)):
+        await fetch(remote)
+    await remote.close()
+    # botocore lets go of an answer whose head it cannot read without closing it.
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        gc.collect()
+
+
 @pytest.mark.parametrize(
     ("reply", "fault"),
     [
@@ -185,15 +212,25 @@ def list_reply(*keys: str, more: str = "<IsTruncated>false</IsTruncated>") -> Re
         (Reply(200), "breaks off"),
         (Reply(200, b"<ListBucketResult><Contents>", {"Content-Length": "28"}), "cannot answer"),
         (list_reply("packs/a", "tombs/b"), "tombs/b"),
+        (spoilt_list("<Size>1</Size>", ""), "not whole"),
+        (spoilt_list("<Key>packs/a</Key>", ""), "not whole"),
+        (spoilt_list("LastModified", "Modified"), "not whole"),
+        (spoilt_list("2026-01-01T00:00", "2026-13-41"), "cannot be read"),
+        (spoilt_list("<Size>1", "<Size>one"), "cannot be read"),
     ],
-    ids=["no token", "no end", "no word of an end", "empty", "cut", "other prefix"],
+    ids=[
+        *("no token", "no end", "no word of an end", "empty", "cut", "other prefix"),
+        *("no size", "no key", "no date", "a date that is none", "a size that is none"),
+    ],
 )
 async def test_a_list_that_is_not_whole_or_not_ours_is_an_error(
     liar: Liar, reply: Reply, fault: str
 ) -> None:
     liar.always(reply)
+    remote = remote_at(liar.endpoint)
     with pytest.raises(RemoteError, match=fault):
-        await remote_at(liar.endpoint).list_objects("packs/", timeout_seconds=TIMEOUT_SECONDS)
+        await remote.list_objects("packs/", timeout_seconds=TIMEOUT_SECONDS)
+    await remote.close()
 
 
 async def test_a_file_goes_up_in_one_request(liar: Liar, tmp_path: Path) -> None:
