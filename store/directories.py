@@ -175,14 +175,21 @@ class Directory:
 
     @staticmethod
     def unpack(packed: bytes) -> "Directory":
-        """The directory of a packed form that `pack` made."""
+        """The directory of a packed form that `pack` made. Raises MalformedObject for one whose
+        parts do not fit together."""
+        if len(packed) < _HEAD.size:
+            raise MalformedObject("a packed directory is cut short")
         (count,) = _HEAD.unpack_from(packed)
         columns, start = [], _HEAD.size
         for entry_bytes in _COLUMN_BYTES:
             columns.append(packed[start : start + count * entry_bytes])
             start += count * entry_bytes
         kinds, sizes, chunks, ids = columns
-        names = packed[start:].split(b"\0")[:-1]
+        *names, rest = packed[start:].split(b"\0")
+        if start > len(packed) or rest or len(names) != count:
+            raise MalformedObject(f"a packed directory does not hold the {count} entries it says")
+        if max(kinds, default=0) >= len(_KINDS):
+            raise MalformedObject("a packed directory holds something of an unknown kind")
         return Directory(names, kinds, array("Q", sizes), array("I", chunks), ids)
 
 

@@ -1,5 +1,6 @@
 """DirectoryLoader: directories of any revision, read from git once and kept by tree id."""
 
+import logging
 from collections.abc import Iterator
 from functools import partial
 
@@ -9,6 +10,8 @@ from store.directory_ahead import DirectoriesAhead, start_reading
 from store.errors import GitError, LocalDiskFull, MalformedObject
 from store.git import GitRepository
 from store.memory_cache import MemoryCache
+
+log = logging.getLogger(__name__)
 
 _RECENT_BYTES = 48 << 20
 # What a name and its share of the columns take in memory, measured with long and short names.
@@ -40,8 +43,7 @@ class DirectoryLoader:
         found = self._recent.get(tree)
         if found is not None:
             return found
-        packed = self._unsaved.get(tree) or self._index.load_directory(tree)
-        found = self._read(tree) if packed is None else Directory.unpack(packed)
+        found = self._load_packed(tree) or self._read(tree)
         self._recent.put(tree, found, _ENTRY_BYTES * (len(found) + 1))
         return found
 
@@ -75,6 +77,16 @@ class DirectoryLoader:
                 yield from self.walk_new(entry.tree, seen, below, depth + 1)
             else:
                 yield below, entry
+
+    def _load_packed(self, tree: bytes) -> Directory | None:
+        """What was read before, if anything was. A row that nothing can be made of is as good as
+        none."""
+        packed = self._unsaved.get(tree) or self._index.load_directory(tree)
+        try:
+            return None if packed is None else Directory.unpack(packed)
+        except MalformedObject as error:
+            log.debug("what is kept of the git tree %s is not used: %s", tree.hex(), error)
+            return None
 
     def _read(self, tree: bytes) -> Directory:
         try:

@@ -1,5 +1,6 @@
 """Directories from git's trees, honest and hostile, and their packed form."""
 
+import struct
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -308,6 +309,20 @@ def test_a_name_that_is_not_there_has_no_number(present: list[bytes], absent: by
     assert directory.number_of(absent) is None
     with pytest.raises(IndexError):
         directory.entry(len(listed))
+
+
+def test_a_packed_form_whose_parts_do_not_fit_together_is_refused() -> None:
+    listed = [
+        Entry(b"name", Kind.PLAIN, 1, 0, bytes(32)),
+        Entry(b"z", Kind.FOLDER, 0, 0, bytes(32)),
+    ]
+    packed = Directory.from_entries(listed).pack()
+    others = [packed[:end] for end in range(len(packed))]
+    others += [packed + b"x", packed + b"x\0", packed[:4] + b"\7" + packed[5:]]
+    others += [struct.pack("=I", count) + packed[4:] for count in (0, 1, 3, 10**9, 2**32 - 1)]
+    for other in others:
+        with pytest.raises(MalformedObject):
+            Directory.unpack(other)
 
 
 def test_the_empty_directory_is_empty() -> None:

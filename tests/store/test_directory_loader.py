@@ -130,6 +130,15 @@ def test_a_submodule_is_an_empty_directory(repository: Repository, loader: Direc
     assert names(loader.load_entry(entry)) == []
 
 
+def test_a_kept_row_that_is_no_directory_is_read_from_git_again(
+    opened: GitRepository, index: CacheIndex, loader: DirectoryLoader
+) -> None:
+    root = opened.resolve("HEAD").tree
+    expected = names(loader.load(root))
+    index.keep_directories([(root, b"\xff" * 40)])
+    assert names(DirectoryLoader(opened, index).load(root)) == expected
+
+
 def test_many_directories_are_saved_on_the_way(
     repository: Repository,
     opened: GitRepository,
