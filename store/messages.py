@@ -129,8 +129,12 @@ def pack_fetched(ranges: bytes, chunk: bytes) -> bytes:
 
 
 def parse_fetched(body: bytes) -> tuple[bytes, bytes]:
-    """(ranges, chunk) of such a body."""
+    """(ranges, chunk) of such a body. Raises MalformedObject."""
+    if len(body) < _LENGTH.size:
+        raise MalformedObject("a message is cut short")
     (length,) = _LENGTH.unpack_from(body)
+    if _LENGTH.size + length > len(body):
+        raise MalformedObject("a message is cut short")
     return body[_LENGTH.size : _LENGTH.size + length], body[_LENGTH.size + length :]
 
 
@@ -201,7 +205,7 @@ def parse_told(body: bytes) -> Facts:
     """The facts of such a body. Raises MalformedObject."""
     try:
         facts = json.loads(body)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise MalformedObject("an answer cannot be read") from error
     if not isinstance(facts, dict):
         raise MalformedObject("an answer cannot be read")
