@@ -73,6 +73,9 @@ def read_entries(raw: bytes) -> Iterator[IndexFileEntry]:
                 length = raw.index(b"\0", name + length) - name
             # Padded with 1 to 8 NUL bytes, to a multiple of 8.
             end = start + ((name - start + length + 8) & ~7)
+            # The name ends where its length says and at a NUL; libgit2 looks only for the NUL.
+            if raw.find(b"\0", name, end) != name + length:
+                raise NotPlain
             yield IndexFileEntry(
                 raw[name : name + length],
                 blob,

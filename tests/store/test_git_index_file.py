@@ -104,6 +104,9 @@ def test_what_is_not_plain_is_not_read() -> None:
         sealed(body + b"link" + struct.pack(">I", 3) + b"abc"),
         sealed(body + b"TREE" + struct.pack(">I", 4) + b"abc"),
         sealed(body + b"abc"),
+        # Lengths of names that do not end at the NUL behind the name.
+        sealed(index_of(b"abc")[:-20].replace(b"\0\3abc", b"\0\2abc")),
+        sealed(index_of(b"abc")[:-20].replace(b"\0\3abc", b"\0\4abc")),
     ):
         with pytest.raises(NotPlain):
             paths(other)
