@@ -53,6 +53,11 @@ class ChunkList:
         """The size of the file in bytes."""
         return self.starts[-1]
 
+    def fits(self, pointer: Pointer) -> bool:
+        """Whether it is that of a file of this size and number of chunks: two pointers may name the
+        same list, and one of them lie."""
+        return (len(self), self.size) == (pointer.chunks, pointer.size)
+
     def span(self, index: int) -> ChunkSpan:
         """The chunk of that index, 0 ≤ index < len(self)."""
         start = self.starts[index]

@@ -133,7 +133,7 @@ class ContentReader:
         if pointer.chunks == 1:
             return self._source.read_now(pointer.content, pointer.size, offset, length)
         chunks = self._lists.get(pointer.content)
-        if chunks is None:
+        if chunks is None or not chunks.fits(pointer):
             return None
         parts = []
         for number in chunks.covering(offset, length):
@@ -148,15 +148,16 @@ class ContentReader:
     async def read_chunk_list(self, pointer: Pointer) -> ChunkList:
         """The chunk list of a file of more than one chunk, proven to be the pointer's own."""
         found = self._lists.get(pointer.content)
-        if found is None:
-            raw = await self._source.read_chunk(pointer.content)
-            try:
-                found = parse_chunk_list(raw, pointer)
-            except MalformedObject as error:
-                raise ChunkUnreadable(
-                    f"the chunk list {pointer.content.hex()} does not fit its pointer: {error}"
-                ) from error
-            self._lists.put(pointer.content, found, len(raw))
+        if found is not None and found.fits(pointer):
+            return found
+        raw = await self._source.read_chunk(pointer.content)
+        try:
+            found = parse_chunk_list(raw, pointer)
+        except MalformedObject as error:
+            raise ChunkUnreadable(
+                f"the chunk list {pointer.content.hex()} does not fit its pointer: {error}"
+            ) from error
+        self._lists.put(pointer.content, found, len(raw))
         return found
 
     async def is_here(self, pointer: Pointer) -> bool:

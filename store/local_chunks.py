@@ -99,13 +99,19 @@ class LocalChunks:
         present = self._present(chunks)
         for number in candidates:
             found = lists.get(pointers[number].content)
-            here[number] = found is not None and present.issuperset(chunks_of(found))
+            if found is None or not found.fits(pointers[number]):
+                here[number] = False
+            else:
+                here[number] = present.issuperset(chunks_of(found))
         return here
 
     def load_chunk_lists(self, pointers: Iterable[Pointer]) -> dict[ChunkId, ChunkList]:
         """By content id, the chunk lists of those files of several chunks whose list is here and
-        sound."""
-        wanted = {pointer.content: pointer for pointer in pointers if pointer.chunks > 1}
+        sound; of files that name the same list it fits one at least."""
+        wanted: dict[ChunkId, list[Pointer]] = {}
+        for pointer in pointers:
+            if pointer.chunks > 1:
+                wanted.setdefault(pointer.content, []).append(pointer)
         places = self.load(list(wanted))
         located = [held for held in places if held is not None and held.here]
         lists: dict[ChunkId, ChunkList] = {}
@@ -113,7 +119,7 @@ class LocalChunks:
             chunk = held.place.entry.chunk
             with suppress(StoreError):
                 raw = unpack_chunk(held.place.entry, stored)
-                lists[chunk] = parse_chunk_list(raw, wanted[chunk])
+                lists |= _fitting_list(raw, dict.fromkeys(wanted[chunk]))
         return lists
 
     def _present(self, chunks: Iterable[ChunkId]) -> set[ChunkId]:
@@ -149,6 +155,14 @@ class LocalChunks:
                 for held in inside:
                     entry = held.place.entry
                     yield held, os.pread(file.fileno(), entry.stored_length, entry.offset)
+
+
+def _fitting_list(raw: bytes, pointers: Iterable[Pointer]) -> dict[ChunkId, ChunkList]:
+    """The chunk list in these bytes by its id, if it fits one of the pointers, which name it."""
+    for pointer in pointers:
+        with suppress(StoreError):
+            return {pointer.content: parse_chunk_list(raw, pointer)}
+    return {}
 
 
 def chunks_of(chunks: ChunkList) -> Iterator[ChunkId]:

@@ -21,18 +21,22 @@ TakeList = Callable[[Pointer, ChunkList], None]
 async def visit_chunk_lists(
     chunks: LocalChunks, reading: Reading | None, pointers: Iterable[Pointer], take: TakeList
 ) -> list[Pointer]:
-    """Hand the chunk list of each file of several chunks to `take`, each content once and in no
+    """Hand the chunk list of each file of several chunks to `take`, each pointer once and in no
     order. Those that are not here are fetched by `reading`; with None they are not.
 
     Returns the files whose list is not to be had. Raises StoreError where a remote fails.
     """
-    several = {pointer.content: pointer for pointer in pointers if pointer.chunks > 1}
+    several = dict.fromkeys(pointer for pointer in pointers if pointer.chunks > 1)
     absent: list[Pointer] = []
-    for batch in _batches(iter(several.values())):
+    for batch in _batches(iter(several)):
         found = chunks.load_chunk_lists(batch)
-        for content, chunk_list in found.items():
-            take(several[content], chunk_list)
-        missing = [pointer for pointer in batch if pointer.content not in found]
+        missing = []
+        for pointer in batch:
+            chunk_list = found.get(pointer.content)
+            if chunk_list is not None and chunk_list.fits(pointer):
+                take(pointer, chunk_list)
+            else:
+                missing.append(pointer)
         absent += missing if reading is None else await _fetch(reading, missing, take)
     return absent
 

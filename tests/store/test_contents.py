@@ -129,6 +129,23 @@ async def test_a_chunk_list_that_disagrees_with_its_pointer_is_an_error(
         assert true.content.hex() in await refusal(store.reader, lie)
 
 
+async def test_a_list_that_fits_one_pointer_serves_no_other_that_names_it(
+    built: BuiltRemote, tmp_path: Path
+) -> None:
+    right = built.pointers["large"]
+    liars = [
+        Pointer(right.content, right.size + more, right.chunks + chunks)
+        for more, chunks in ((-5000, 0), (1, 0), (0, 1))
+    ]
+    async with open_store(built, tmp_path) as store:
+        assert await store.reader.read(right, 0, right.size) == built.contents["large"]
+        for liar in liars:
+            assert store.reader.read_now(liar, 0, 100) is None
+            with pytest.raises(ChunkUnreadable, match="does not fit its pointer"):
+                await store.reader.read(liar, 0, 100)
+        assert store.reader.read_now(right, 0, 100) == built.contents["large"][:100]
+
+
 async def test_a_chunk_list_with_wrong_lengths_is_an_error_where_they_sum_up(
     built: BuiltRemote, tmp_path: Path
 ) -> None:

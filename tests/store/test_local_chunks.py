@@ -8,9 +8,19 @@ import pytest
 from store.ids import ChunkId, chunk_id
 from store.local_chunks import LocalChunks, Presence
 from store.local_store import LocalStore
+from store.many_lists import visit_chunk_lists
 from store.opening import open_reading
+from store.pointer import Pointer
 from tests.fakes.buckets import Bucket, to, version
-from tests.fakes.repositories import Repository, bucket_remote, open_local, push, read_file
+from tests.fakes.repositories import (
+    Repository,
+    bucket_remote,
+    open_local,
+    push,
+    random_bytes,
+    read_file,
+    staged_pointer,
+)
 
 pytestmark = pytest.mark.usefixtures("in_no_hurry_for_git")
 
@@ -36,6 +46,21 @@ def presence(local: LocalStore, *chunks: ChunkId) -> list[Presence]:
     places = LocalChunks(local).load(chunks)
     assert found == [Presence(held.staged, held.here) if held else ABSENT for held in places]
     return found
+
+
+@pytest.mark.parametrize("liar_first", [True, False])
+async def test_two_pointers_that_name_one_list_are_each_looked_at_by_itself(
+    repository: Repository, local: LocalStore, liar_first: bool
+) -> None:
+    version(repository, local, large=random_bytes(300_000))
+    right = staged_pointer(repository, b"large")
+    liar = Pointer(right.content, right.size + 1, right.chunks)
+    pointers = [liar, right] if liar_first else [right, liar]
+    chunks = LocalChunks(local)
+    assert chunks.load_files_here(pointers) == [pointer == right for pointer in pointers]
+    taken: list[Pointer] = []
+    absent = await visit_chunk_lists(chunks, None, pointers, lambda found, _: taken.append(found))
+    assert (taken, absent) == ([right], [liar])
 
 
 STAGED, CACHED, ABSENT = Presence(True, True), Presence(False, True), Presence(False, False)
