@@ -1,19 +1,21 @@
 """Liar: an HTTP server on loopback that says what a test makes it say, whatever is asked."""
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import Thread
+from threading import Event, Thread
 
 
 @dataclass
 class Reply:
-    """What the liar says: headers as given, Content-Length only if among them."""
+    """What the liar says: headers as given, Content-Length only if among them; with
+    `seconds_between_bytes` the body byte by byte."""
 
     status: int
     body: bytes = b""
     headers: dict[str, str] = field(default_factory=dict)
+    seconds_between_bytes: float = 0.0
 
 
 def error_reply(status: int, code: str, headers: dict[str, str] | None = None) -> Reply:
@@ -28,6 +30,7 @@ class Liar:
     def __init__(self) -> None:
         self.answer: Callable[[BaseHTTPRequestHandler], Reply] = lambda _: Reply(500)
         self.requests: list[tuple[str, str]] = []
+        self.is_closing = Event()
         liar = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -45,7 +48,17 @@ class Liar:
                 for name, value in reply.headers.items():
                     self.send_header(name, value)
                 self.end_headers()
-                self.wfile.write(reply.body)
+                if reply.seconds_between_bytes:
+                    self.trickle(reply)
+                else:
+                    self.wfile.write(reply.body)
+
+            def trickle(self, reply: Reply) -> None:
+                with suppress(OSError):
+                    for byte in reply.body:
+                        self.wfile.write(bytes([byte]))
+                        if liar.is_closing.wait(reply.seconds_between_bytes):
+                            return
 
             do_GET = do_PUT = do_DELETE = do_HEAD = reply  # noqa: N815
 
@@ -68,6 +81,7 @@ def serve_liar() -> Iterator[Liar]:
     try:
         yield liar
     finally:
+        liar.is_closing.set()
         liar.server.shutdown()
         thread.join()
         liar.server.server_close()

@@ -104,7 +104,7 @@ def make_odd_names(folder: Path) -> HostileRepository:
     rows = [("100644", name, made.good) for name in names]
     inside = made.tree([("100644", ESCAPES, made.good)])
     repository, shown = made.finish([*rows, ("40000", b"folder" + ESCAPES, inside)], ESCAPES)
-    readable = {name: GOOD for name in names}
+    readable = dict.fromkeys(names, GOOD)
     readable[b"folder" + ESCAPES + b"/" + ESCAPES] = GOOD
     return HostileRepository(
         repository, sorted([*shown, *names, b"folder" + ESCAPES]), {b"good": GOOD, **readable}
@@ -236,7 +236,7 @@ def make_config(folder: Path) -> HostileRepository:
     made = _Maker(folder)
     text = (
         f"[repository]\n\tid = {REPOSITORY_ID}\n[core]\n\tremote = far\n\tfsmonitor = touch owned\n"
-        f"\thooksPath = /tmp\n[include]\n\tpath = {folder}/included\n[cache]\n\tdirectory = /owned\n"
+        f"\thooksPath = /tmp\n[include]\n\tpath = {folder}-included\n[cache]\n\tdirectory = /etc\n"
         '[remote "far"]\n\turl = s3://bucket/prefix\n\tendpoint = http://127.0.0.1:9\n'
         "\tprofile = root\n[trust]\n\tendpoint = http://127.0.0.1:9\n[alias]\n\tst = !touch owned\n"
         '[filter "revfs"]\n\tprocess = touch owned\n'

@@ -20,15 +20,18 @@ MOST_SECONDS = 30.0
 
 def failure_of(path: Path) -> int:
     """The errno of whatever this kind of node is asked first."""
-    with pytest.raises(OSError) as raised:
+    try:
         if path.is_symlink():
             os.readlink(path)
         elif path.is_dir():
             os.listdir(path)
         else:
+            # Not whole: one is said to be of 450 GiB.
             with path.open("rb", buffering=0) as file:
                 file.read(100)
-    return raised.value.errno or 0
+    except OSError as error:
+        return error.errno or 0
+    return 0
 
 
 def assert_only_the_broken_fails(mount: Mounted, hostile: HostileRepository) -> None:
