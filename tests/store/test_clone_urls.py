@@ -92,6 +92,8 @@ def test_the_name_of_a_clone_tells_urls_apart_and_not_credentials() -> None:
         ("file:///data/with%20space", Path("/data/with space")),
         ("file://localhost/data", Path("/data")),
         ("file://elsewhere/data", None),
+        ("file://[/data", None),
+        ("file:///da%00ta", None),
         ("https://example.org/data", None),
         ("host:data", None),
     ],
