@@ -9,7 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from store import config_files
-from store.clone_urls import clone_name, is_url, shown_url, without_credentials
+from store.clone_urls import clone_name, is_url, local_folder_of, shown_url, without_credentials
 from store.config_files import COMMITTED_FILE, load_level
 from store.config_keys import Level
 from store.errors import ConfigError, GitError
@@ -75,6 +75,8 @@ def check_urls(raw: bytes) -> None:
         assert ".." not in place.prefix.split("/")
     with only(GitError):
         found = is_url(text, Path("/nonexistent"))
+    folder = local_folder_of(text)
+    assert folder is None or "\0" not in str(folder)
     if found:
         shown = shown_url(text)
         assert shown_url(shown) == shown
