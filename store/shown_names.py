@@ -36,4 +36,6 @@ def _spell(character: str) -> str:
     code = ord(character)
     if 0xDC80 <= code <= 0xDCFF:  # a byte that was not UTF-8, as surrogateescape keeps it
         return f"\\x{code - 0xDC00:02x}"
+    if 0x80 <= code <= 0xFF:  # else spelt as the byte of that number
+        return f"\\u{code:04x}"
     return character.encode("unicode_escape").decode("ascii")

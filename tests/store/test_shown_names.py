@@ -26,6 +26,13 @@ def test_what_may_stay_as_it_is_stays() -> None:
     assert escape_text("plain, ünï") == "plain, ünï"
 
 
+def test_a_control_character_is_not_shown_as_the_byte_of_its_number() -> None:
+    for code in (0x80, 0x9A, 0xAD):
+        byte, character = bytes([code]), chr(code).encode()
+        assert escape_name(byte) == f"\\x{code:02x}"
+        assert escape_name(character) == f"\\u{code:04x}"
+
+
 def test_the_words_of_a_server_cannot_begin_a_line() -> None:
     error = translate_answer(Answer("Odd", 418, FORGED.decode()), "s3://bucket: key")
     assert "\n" not in str(error)
