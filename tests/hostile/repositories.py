@@ -95,7 +95,7 @@ def make_refused_names(folder: Path) -> HostileRepository:
 
 def make_odd_names(folder: Path) -> HostileRepository:
     """Names that are not UTF-8, steer a terminal, or turn the direction of a text; and a commit
-    whose message does."""
+    whose message does. One of them is of a folder that is missing, so that it is told of."""
     made = _Maker(folder)
     names = [
         *(b"not utf-8 \xff\xfe", ESCAPES, b"line\nbreak", b"tab\t", b"back\\slash", b"\x7f"),
@@ -103,11 +103,15 @@ def make_odd_names(folder: Path) -> HostileRepository:
     ]
     rows = [("100644", name, made.good) for name in names]
     inside = made.tree([("100644", ESCAPES, made.good)])
-    repository, shown = made.finish([*rows, ("40000", b"folder" + ESCAPES, inside)], ESCAPES)
+    folders = [("40000", b"folder" + ESCAPES, inside), ("40000", b"gone" + ESCAPES, ABSENT)]
+    repository, shown = made.finish([*rows, *folders], ESCAPES)
     readable = dict.fromkeys(names, GOOD)
     readable[b"folder" + ESCAPES + b"/" + ESCAPES] = GOOD
     return HostileRepository(
-        repository, sorted([*shown, *names, b"folder" + ESCAPES]), {b"good": GOOD, **readable}
+        repository,
+        sorted([*shown, *names, *(name for _, name, _ in folders)]),
+        {b"good": GOOD, **readable},
+        [b"gone" + ESCAPES],
     )
 
 
