@@ -72,6 +72,7 @@ def _fuzz_by_atheris(wanted: argparse.Namespace) -> None:
         f"-max_total_time={int(wanted.seconds)}",
         f"-max_len={target.most_bytes}",
         f"-timeout={_HANG_SECONDS}",
+        f"-report_slow_units={_HANG_SECONDS}",
         "-rss_limit_mb=2048",
         f"-artifact_prefix={wanted.folder}{os.sep}",
     ]

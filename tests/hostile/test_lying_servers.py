@@ -60,6 +60,13 @@ def errno_of_read(path: Path) -> int:
     return raised.value.errno or 0
 
 
+def asks_on(bucket: LyingBucket) -> bool:
+    """Whether more is asked for while nothing is read."""
+    before = len(bucket.told)
+    time.sleep(0.5)
+    return len(bucket.told) > before
+
+
 def kept_bytes(clone: Clone) -> int:
     """What the files of the pack cache take on the disk."""
     packs = [path for path in (clone.cache / "packs").rglob("*") if path.is_file()]
@@ -115,5 +122,7 @@ def test_a_list_without_an_end_is_given_up_in_time(lying: Lying) -> None:
     with lying.clone.mounted("HEAD", None, "--timeout", str(TIMEOUT_SECONDS)) as mount:
         assert errno_of_read(mount.path / "small") == errno.EIO
         assert lying.bucket.told
+        # Nor does anything go on asking that nobody waits for.
+        wait_until(lambda: not asks_on(lying.bucket))
         lying.bucket.endless = False
         assert_heals(mount, lying)
