@@ -16,7 +16,7 @@ from tests.hostile.buckets import ALL, HOSTILE, HostileBucket
 from tests.hostile.make import main as make_all
 from tests.hostile.repositories import HOSTILE as HOSTILE_REPOSITORIES
 from tests.hostile.test_hostile_repositories import assert_log_is_harmless
-from tests.mounted.repositories import Clone, Mounted
+from tests.mounted.repositories import REVFS, Clone, Mounted
 
 MOST_SECONDS = 30.0
 COMMANDS = (
@@ -147,6 +147,9 @@ def test_a_mount_of_lies_gives_the_right_bytes_or_eio_in_bounded_memory(
                 (mount.path / path).read_bytes()
             assert raised.value.errno == errno.EIO
         assert (mount.path / "plain").read_bytes() == b"kept by git itself\n"
+        warmed = clone.run(REVFS, "-q", "warm", "--wait", mount.path, ok=False)
+        assert_one_clear_error(warmed.returncode, warmed.stderr.encode())
+        assert made.either or warmed.returncode == ExitCode.FAILED
         assert_log_is_harmless(mount.log)
         errors = [line for line in mount.log.splitlines() if " ERROR " in line]
         assert len(errors) >= len(made.hurt)
