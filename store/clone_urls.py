@@ -74,10 +74,15 @@ def clone_name(url: str) -> str:
 
 def local_folder_of(url: str) -> Path | None:
     """The folder of this machine that a file:// url names; None for any other url."""
-    parts = urlsplit(url) if url.lower().startswith("file://") else None
-    if parts is None or parts.netloc not in ("", "localhost"):
+    if not url.lower().startswith("file://"):
         return None
-    return Path(unquote(parts.path))
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        # A host in brackets that is none.
+        return None
+    path = unquote(parts.path)
+    return Path(path) if parts.netloc in ("", "localhost") and "\0" not in path else None
 
 
 def _split(url: str) -> tuple[str, str, str]:

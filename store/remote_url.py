@@ -56,10 +56,15 @@ def _bucket(url: str) -> RemotePlace:
 
 
 def _folder_of_file_url(url: str) -> Path:
-    parts = urlsplit(url)
+    refusal = ConfigError(f"{url!r} names no folder of this machine: {_ACCEPTED}")
+    try:
+        parts = urlsplit(url)
+    except ValueError as error:
+        # A host in brackets that is none.
+        raise refusal from error
     path = unquote(parts.path)
     if parts.netloc not in ("", "localhost") or not path.startswith("/") or "\0" in path:
-        raise ConfigError(f"{url!r} names no folder of this machine: {_ACCEPTED}")
+        raise refusal
     return Path(path)
 
 
