@@ -99,7 +99,7 @@ def test_without_inodes_in_the_cache_files_are_read_from_the_remote(lying: Lying
         ["mount", "-t", "tmpfs", "-o", "nr_inodes=2,mode=700", "tmpfs", packs], check=True
     )
     try:
-        with lying.clone.mounted("HEAD", None, *TIMEOUT) as mount:
+        with lying.clone.mounted("HEAD", None, "--timeout", "20") as mount:
             assert try_all(mount) == len(CONTENTS)
             assert kept_bytes(lying.clone) == 0
             assert_log_is_harmless(mount.log)

@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ from tests.hostile.test_hostile_repositories import assert_log_is_harmless
 from tests.mounted.repositories import Clone, Mounted, wait_until
 
 TIMEOUT_SECONDS = 2
+FAILED_AGAIN_SECONDS = 0.7
 # The deadline, and less than another one on top, on a machine that is busy.
 SECONDS_TO_FAIL = TIMEOUT_SECONDS + 5.0
 
@@ -75,32 +77,58 @@ def kept_bytes(clone: Clone) -> int:
 
 def assert_heals(mount: Mounted, lying: Lying) -> None:
     lying.bucket.lie = None
-    expected = {"small": SMALL, "other": OTHER, "text": TEXT}
+    for name, content in {"small": SMALL, "other": OTHER, "text": TEXT}.items():
+        wait_until(partial(is_right, mount.path / name, content), seconds=30)
 
-    def is_right() -> bool:
-        try:
-            return (mount.path / "small").read_bytes() == SMALL
-        except OSError:
-            return False
 
-    wait_until(is_right)
-    for name, content in expected.items():
-        assert (mount.path / name).read_bytes() == content
+def is_right(path: Path, content: bytes) -> bool:
+    """Whether a file can be read; if it can, it must be what it should be."""
+    try:
+        found = path.read_bytes()
+    except OSError:
+        return False
+    assert found == content
+    return True
+
+
+@pytest.fixture(scope="module")
+def mounted(
+    served: tuple[HostileBucket, Liar], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[Lying, Mounted]]:
+    """A mount for all lies, over a server that says nothing true of the data."""
+    made, _ = served
+    lying = Lying(
+        made, Clone(made.repository.top, tmp_path_factory.mktemp("home")), LyingBucket(made.remote)
+    )
+    with lying.clone.mounted("HEAD", None, "--timeout", str(TIMEOUT_SECONDS)) as mount:
+        yield lying, mount
 
 
 @pytest.mark.parametrize("name", LIES)
-def test_a_lie_is_eio_in_time_and_nothing_of_it_is_kept(lying: Lying, name: str) -> None:
+def test_a_lie_is_eio_in_time_and_nothing_of_it_is_kept(
+    mounted: tuple[Lying, Mounted], served: tuple[HostileBucket, Liar], name: str
+) -> None:
+    lying, mount = mounted
+    served[1].answer = lying.bucket.answer
+    lying.bucket.lie, lying.bucket.told = LIES[name], []
+    # A read that failed fails again at once for a moment, without a look at the server.
+    time.sleep(FAILED_AGAIN_SECONDS)
+    already = len(mount.log)
+    assert errno_of_read(mount.path / "small") == errno.EIO
+    assert lying.bucket.told
+    assert kept_bytes(lying.clone) == 0
+    assert (mount.path / "plain").read_bytes() == b"kept by git itself\n"
+    log = mount.log[already:]
+    assert_log_is_harmless(log)
+    assert [line for line in log.splitlines() if " ERROR " in line and "reading small" in line]
+
+
+def test_after_a_lie_a_mount_is_right_as_soon_as_the_server_is(lying: Lying) -> None:
     with lying.clone.mounted("HEAD", None, "--timeout", str(TIMEOUT_SECONDS)) as mount:
-        lying.bucket.lie = LIES[name]
+        lying.bucket.lie = LIES["forged"]
         assert errno_of_read(mount.path / "small") == errno.EIO
-        assert lying.bucket.told
         assert sorted(os.listdir(mount.path))[-1] == "text"
-        assert (mount.path / "plain").read_bytes() == b"kept by git itself\n"
-        assert kept_bytes(lying.clone) == 0
         assert_heals(mount, lying)
-        assert_log_is_harmless(mount.log)
-        (line,) = [line for line in mount.log.splitlines() if "reading small" in line]
-        assert " ERROR " in line
 
 
 def test_a_redirect_to_another_host_is_not_followed(lying: Lying) -> None:
