@@ -1,5 +1,5 @@
-"""S3Remote: a remote in a bucket. Every call of boto3 in the project is here, in worker threads;
-what boto3's errors mean, too (`_translate`).
+"""S3Remote: a remote in a bucket. All calls of boto3 are here, in worker threads, and what its
+errors mean (`_explain`).
 """
 
 import os
@@ -26,7 +26,6 @@ from store.credential_files import look_at_credentials
 from store.errors import (
     MalformedObject,
     RemoteDenied,
-    RemoteError,
     RemoteMisconfigured,
     RemoteUnavailable,
 )
@@ -81,8 +80,7 @@ _NO_ANSWER = (
 _SIGNED = re.compile(
     r"(?:b')?AWS4-HMAC-SHA256 Credential=[^,]*/\d{8}/([a-z0-9-]+)/s3/aws4_request,"
 )
-# A key that stands in a url as it is.
-_PLAIN_KEY = re.compile(r"[A-Za-z0-9/_.-]+")
+_PLAIN_KEY = re.compile(r"[A-Za-z0-9/_.-]+")  # that stands in a url as it is
 _NOT_SHOWN = ("", "")
 _OWN_OPERATIONS = {"GetObject", "PutObject", "ListObjectsV2", "DeleteObject"}
 

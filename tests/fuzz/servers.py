@@ -67,7 +67,7 @@ def _remote() -> S3Remote:
         # No pause after a refusal: the clock has gone on by hours at each look.
         remote = S3Remote(location, connections=2, clock=partial(next, count(0, 10_000)))
         # A new client takes a hundred times as long as an answer.
-        client = remote._access._get_client()
+        client = remote._access._client
         remote._access._make_client = lambda: client
         _remotes.append(remote)
     return _remotes[0]
