@@ -9,6 +9,7 @@ from pathlib import Path
 
 LIBC = ctypes.CDLL(None, use_errno=True)
 AT_FDCWD = -100
+MAP_FAILED = 2**64 - 1
 
 
 def errno_of_call(call: Callable[[], object]) -> int:

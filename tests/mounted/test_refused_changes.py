@@ -18,6 +18,7 @@ from tests.mounted.conftest import Published
 from tests.mounted.system_calls import (
     AT_FDCWD,
     LIBC,
+    MAP_FAILED,
     checked,
     errno_of_call,
     inside,
@@ -36,7 +37,6 @@ OPENAT2, FCHMODAT2 = 437, 452
 FS_IOC_SETFLAGS, FS_IOC_FSSETXATTR, FS_IOC_SETVERSION = 0x40086602, 0x401C5820, 0x40087602
 FICLONE, FITRIM = 0x40049409, 0xC0185879
 MAP_SHARED_VALIDATE, MAP_SYNC = 0x3, 0x80000
-MAP_FAILED = 2**64 - 1
 PUNCH, KEEP_SIZE, COLLAPSE, ZERO, INSERT = 2, 1, 8, 16, 32
 # An attribute of an ACL that gives the owner, group and others all rights.
 ACL = struct.pack("<IHHIHHIHHI", 2, 1, 7, 2**32 - 1, 4, 7, 2**32 - 1, 32, 7, 2**32 - 1)
