@@ -2,8 +2,8 @@
 difference. What is cached is evicted all the time, and what the kernel keeps is dropped between
 reads, or not.
 
-REVFS_EXAMPLES says how many examples are tried with each number of processes; a thousand take half a
-minute:
+REVFS_EXAMPLES says how many examples are tried with each number of processes; a thousand take half
+a minute:
 
     REVFS_EXAMPLES=1000 .venv/bin/python -m pytest -n 2 tests/mounted/test_reference_reads.py
 """
