@@ -131,7 +131,9 @@ class FetchService:
             kind, body = await self._act(message)
         except StoreError as error:
             kind, body = Kind.FAILED, pack_error(error)
-        except Exception as error:
+        except trio.Cancelled:
+            raise
+        except BaseException as error:
             log.exception("a call failed in a way that it should not")
             kind, body = Kind.FAILED, pack_error(StoreError(f"internal error: {error!r}"))
         if message.call:

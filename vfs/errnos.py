@@ -17,7 +17,7 @@ from vfs.errors import (
     StaleInode,
 )
 
-_ERRNOS: dict[type[Exception], int] = {
+_ERRNOS: dict[type[BaseException], int] = {
     NoSuchName: errno.ENOENT,
     NameTooLong: errno.ENAMETOOLONG,
     NotADirectory: errno.ENOTDIR,
@@ -30,7 +30,7 @@ _ERRNOS: dict[type[Exception], int] = {
 }
 
 
-def errno_of(error: Exception) -> int:
+def errno_of(error: BaseException) -> int:
     """The errno for an error; EIO for any that the table does not know."""
     for kind in type(error).__mro__:
         if kind in _ERRNOS:

@@ -28,6 +28,7 @@ from vfs.keeping import KeptMount, keep
 from vfs.mount_records import mount_id
 from vfs.mount_request import MountRequest
 from vfs.mountpoints import detach, device_at, place_of, remove_default_mountpoint
+from vfs.resent_requests import ResentRequests
 from vfs.serving import GRACE_SECONDS, MOUNT_GONE, ServedMount, serve_requests
 from vfs.shown import Root
 
@@ -79,6 +80,7 @@ class _Supervisor:
         self._servers: list[Child] = []
         self._devices: dict[int, int] = {}
         self._mount: KernelMount | None = None
+        self._resent = ResentRequests(kept.request.settings.timeout_seconds)
         self._device = ""
         self._root: Root | None = None
         self._numbers: DirectoryNumbers | None = None
@@ -160,7 +162,9 @@ class _Supervisor:
         assert self._mount is not None
         opened = self._mount.open_device()
         request = self._request
-        served = ServedMount(request, self._root, self._numbers, self._kept.control, opened)
+        served = ServedMount(
+            request, self._root, self._numbers, self._kept.control, opened, self._resent
+        )
         child = start_child("serving", lambda line: self._be_alone(line, serve_requests, served))
         self._servers.append(child)
         self._devices[child.pid] = opened

@@ -2,12 +2,13 @@
 
 Any number of processes may run it over openings of /dev/fuse of their own: the kernel gives each
 request to one of them. Here an error becomes an errno, and whatever else goes wrong in an operation
-is EIO for that request alone.
+is EIO for that request alone; so is a request that has ended one process after the other.
 """
 
 import errno
 import logging
 import os
+import time
 
 import trio
 
@@ -25,6 +26,7 @@ from vfs.kernel_messages import (
     parse_request,
 )
 from vfs.operations import Later, Operation
+from vfs.resent_requests import RESENT, ResentRequests
 
 log = logging.getLogger(__name__)
 
@@ -40,9 +42,16 @@ class RequestLoop:
     """Serves requests that come from `descriptor`, which does not block, until it is cancelled or
     the mount is gone. Belongs to one trio loop."""
 
-    def __init__(self, descriptor: int, operations: dict[int, Operation]) -> None:
+    def __init__(
+        self,
+        descriptor: int,
+        operations: dict[int, Operation],
+        resent: ResentRequests | None = None,
+    ) -> None:
+        """`resent` is None where no other process is handed what this one leaves behind."""
         self._descriptor = descriptor
         self._operations = operations
+        self._resent = resent
         self._buffer = bytearray(REQUEST_BYTES)
         self._under_way = 0
         self._gone = False
@@ -80,9 +89,12 @@ class RequestLoop:
         if operation is None:
             self._write(error_answer(request.unique, errno.ENOSYS))
             return True
+        if request.unique & RESENT and self._has_gone_round(request):
+            return True
         try:
             answer = operation(request, self._buffer)
-        except Exception as error:
+        except BaseException as error:
+            # Whatever it is: for one request no process may end that others wait for.
             self._fail(request, error)
             return True
         if isinstance(answer, bytes):
@@ -95,14 +107,28 @@ class RequestLoop:
     async def _finish(self, request: Request, later: Later) -> None:
         try:
             body = await later()
-        except Exception as error:
+        except trio.Cancelled:
+            raise
+        except BaseException as error:
             self._fail(request, error)
         else:
             self._write(answer_head(request.unique, len(body)), body)
         finally:
             self._under_way -= 1
 
-    def _fail(self, request: Request, error: Exception) -> None:
+    def _has_gone_round(self, request: Request) -> bool:
+        """Refuse a request that was handed out again and again for too long."""
+        if self._resent is None or not self._resent.is_overdue(request.unique, time.monotonic()):
+            return False
+        log.error(
+            "%s of inode %#x is refused: each process that took it has ended",
+            _name_of(request.opcode),
+            request.inode,
+        )
+        self._write(error_answer(request.unique, errno.EIO))
+        return True
+
+    def _fail(self, request: Request, error: BaseException) -> None:
         what = f"{_name_of(request.opcode)} of inode {request.inode:#x}"
         if isinstance(error, RequestError | RepositoryGone):
             # Whoever keeps the mount has said once that the repository is gone: here it would be a

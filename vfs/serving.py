@@ -31,6 +31,7 @@ from vfs.kernel_messages import Owner
 from vfs.mount_request import MountRequest
 from vfs.operations import Operations
 from vfs.requests import RequestLoop
+from vfs.resent_requests import ResentRequests
 from vfs.shown import Root, open_shown, will_see_staged
 
 log = logging.getLogger(__name__)
@@ -47,13 +48,14 @@ _TELL_SECONDS = 0.5
 @dataclass(frozen=True, slots=True)
 class ServedMount:
     """What a process needs that serves a mount: `root` and `numbers` are None where what is shown
-    moves; `descriptor` is its own opening of the device."""
+    moves; `descriptor` is its own opening of the device; `resent` is shared with all that serve."""
 
     request: MountRequest
     root: Root | None
     numbers: DirectoryNumbers | None
     control: Path
     descriptor: int
+    resent: ResentRequests
 
 
 def serve_requests(mount: ServedMount, line: Line) -> int:
@@ -82,7 +84,7 @@ async def _serve(mount: ServedMount, local: LocalStore) -> int:
             reads,
         )
         operations = Operations(filesystem, Owner(os.getuid(), os.getgid()))
-        loop = RequestLoop(mount.descriptor, operations.by_opcode)
+        loop = RequestLoop(mount.descriptor, operations.by_opcode, mount.resent)
 
         async def moved(commit: GitId) -> None:
             client.tell_shown(commit)

@@ -20,6 +20,7 @@ from vfs.errors import NoSuchName
 from vfs.kernel_messages import Opcode, Owner
 from vfs.operations import Operations
 from vfs.requests import RequestLoop
+from vfs.resent_requests import RESENT, ResentRequests
 from vfs.tree import Absent
 
 # struct fuse_in_header, fuse_out_header and fuse_read_in of linux/fuse.h.
@@ -39,7 +40,7 @@ class Filesystem:
 
     def __init__(self) -> None:
         self.absent = False
-        self.error: Exception | None = None
+        self.error: BaseException | None = None
         self.released = trio.Event()
 
     def _get(self) -> Attributes:
@@ -155,7 +156,9 @@ def test_every_operation_is_known_here() -> None:
     assert operations.by_opcode.keys() == ASKED.keys() | QUIET
 
 
-async def ask_failing(ends: Ends, opcode: Opcode, error: Exception, *, absent: bool) -> Answered:
+async def ask_failing(
+    ends: Ends, opcode: Opcode, error: BaseException, *, absent: bool
+) -> Answered:
     filesystem = Filesystem()
     filesystem.absent, filesystem.error = absent, error
     filesystem.released.set()
@@ -167,10 +170,16 @@ async def ask_failing(ends: Ends, opcode: Opcode, error: Exception, *, absent: b
 @parametrize_asked
 @parametrize_absent
 @pytest.mark.parametrize(
-    "error", [RuntimeError("a bug"), KeyError("x"), OSError(24, "files"), MemoryError()], ids=repr
+    "error",
+    [
+        *(RuntimeError("a bug"), KeyError("x"), OSError(24, "files"), MemoryError()),
+        *(SystemExit(3), KeyboardInterrupt(), GeneratorExit()),
+        BaseExceptionGroup("several", [SystemExit(3), ValueError("x")]),
+    ],
+    ids=repr,
 )
 async def test_a_bug_below_any_operation_is_eio_and_is_logged_with_its_traceback(
-    ends: Ends, opcode: Opcode, absent: bool, error: Exception, caplog: pytest.LogCaptureFixture
+    ends: Ends, opcode: Opcode, absent: bool, error: BaseException, caplog: pytest.LogCaptureFixture
 ) -> None:
     assert await ask_failing(ends, opcode, error, absent=absent) == (5, errno.EIO, b"")
     (record,) = caplog.records
@@ -249,6 +258,27 @@ async def test_a_hundred_requests_at_once_are_all_answered(ends: Ends) -> None:
             kernel.ask(Opcode.READ, unique, READ.pack(0, unique, 16, 0, 0, 0, 0))
         for unique in range(100):
             assert await kernel.answer() == (unique, 0, CONTENT[unique : unique + 16])
+
+
+async def test_what_goes_round_among_processes_that_end_is_refused_when_its_time_is_up(
+    ends: Ends, caplog: pytest.LogCaptureFixture
+) -> None:
+    resent = ResentRequests(deadline_seconds=0.2)
+    operations = Operations(Filesystem(), Owner(1, 2))  # type: ignore[arg-type]
+    loop = RequestLoop(ends[1].fileno(), operations.by_opcode, resent)
+    kernel = Kernel(ends[0])
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(loop.serve)
+        for unique in (RESENT | 8, RESENT | 10, 8):
+            kernel.ask(Opcode.GETATTR, unique, bytes(16))
+            assert (await kernel.answer()).errno == 0
+        await trio.sleep(0.3)
+        for unique, number in ((RESENT | 8, errno.EIO), (RESENT | 12, 0), (8, 0)):
+            kernel.ask(Opcode.GETATTR, unique, bytes(16))
+            assert (await kernel.answer()).errno == number
+        nursery.cancel_scope.cancel()
+    (record,) = caplog.records
+    assert "getattr of inode 0x4d is refused" in record.getMessage()
 
 
 async def test_the_loop_ends_with_the_mount(ends: Ends, caplog: pytest.LogCaptureFixture) -> None:
