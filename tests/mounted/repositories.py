@@ -139,11 +139,13 @@ class Mounted:
 
 
 class Clone:
-    """A repository in `top`, used by a person whose home is `home`: cache, records, trust."""
+    """A repository in `top`, used by a person whose home is `home`: cache, records, trust.
+    `command` is the revfs that is run."""
 
     def __init__(self, top: Path, home: Path) -> None:
         self.top = top
         self.home = home
+        self.command: tuple[str, ...] = (REVFS,)
         home.mkdir(exist_ok=True)
         (home / ".gitconfig").write_text(
             "[user]\n\tname = Test\n\temail = test@example.org\n"
@@ -183,11 +185,11 @@ class Clone:
 
     def revfs(self, *arguments: str | Path) -> str:
         """What `revfs` prints; it must succeed."""
-        return self.run(REVFS, *arguments).stdout
+        return self.run(*self.command, *arguments).stdout
 
     def fails(self, *arguments: str | Path) -> str:
         """What `revfs` says on stderr when it fails as it should: exit code 1, one line."""
-        completed = self.run(REVFS, *arguments, ok=False)
+        completed = self.run(*self.command, *arguments, ok=False)
         assert completed.returncode == 1, completed
         assert completed.stderr.count("\n") == 1, completed.stderr
         return completed.stderr
@@ -237,7 +239,7 @@ class Clone:
     ) -> Iterator["subprocess.Popen[str]"]:
         """The process of `revfs mount --foreground`, once it says that it is mounted."""
         process = subprocess.Popen(
-            [REVFS, "mount", "--foreground", revision, mountpoint, *options],
+            [*self.command, "mount", "--foreground", revision, mountpoint, *options],
             cwd=self.top,
             env=self.environment,
             stdin=subprocess.DEVNULL,
