@@ -2,6 +2,8 @@
 
 import errno
 import os
+import resource
+import sys
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
@@ -22,6 +24,8 @@ _MOST_AROUND_BYTES = 4 << 20
 _NOWAIT = getattr(os, "RWF_NOWAIT", 0)
 _SCRATCH_BYTES = 1 << 20
 _of_thread = threading.local()
+# Of the descriptors that a process may have, what each of these keeps at the most.
+_DESCRIPTORS_SHARE = 8
 _NOT_NOW_ERRORS = (errno.EAGAIN, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)
 
 
@@ -51,10 +55,11 @@ class _OpenFile:
 
 
 class OpenFiles:
-    """Reads ranges of files, keeping the last used ones open."""
+    """Reads ranges of files, keeping the last used ones open: `most`, or fewer where this process
+    may have few descriptors."""
 
     def __init__(self, most: int = 256) -> None:
-        self._most = most
+        self._most = min(most, _most_descriptors() // _DESCRIPTORS_SHARE)
         self._lock = threading.Lock()
         # Last used last; never more than `most`.
         self._files: OrderedDict[Path, _OpenFile] = OrderedDict()
@@ -112,7 +117,7 @@ class OpenFiles:
                 return file
             self._files.pop(path, None)
         try:
-            file = _OpenFile(path)
+            file = self._open_anew(path)
         except FileNotFoundError:
             return None
         with self._lock:
@@ -123,6 +128,21 @@ class OpenFiles:
             while len(self._files) > self._most:
                 self._files.popitem(last=False)
         return file
+
+    def _open_anew(self, path: Path) -> _OpenFile:
+        try:
+            return _OpenFile(path)
+        except OSError as error:
+            if error.errno not in (errno.EMFILE, errno.ENFILE):
+                raise
+            # Others have all the rest: those that are kept here are what can be done without.
+            self.close()
+            return _OpenFile(path)
+
+
+def _most_descriptors() -> int:
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return sys.maxsize if soft == resource.RLIM_INFINITY else soft
 
 
 def plan_around(start: int, length: int, waited_bytes: int) -> tuple[int, int] | None:

@@ -260,7 +260,9 @@ class Clone:
                     process.wait(END_SECONDS)
             if process.poll() is None:
                 end_process(process.pid, started)
-            process.communicate()
+            _, said = process.communicate()
+            # Where a test fails, it is shown.
+            print(said)
             detach_quietly(mountpoint)
 
     def clone(self, top: Path, home: Path) -> "Clone":

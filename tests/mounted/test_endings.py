@@ -51,21 +51,23 @@ def test_a_signal_ends_an_idle_mount_with_exit_code_0(clone: Clone, number: int)
 
 
 @contextlib.contextmanager
-def stuck_readers(place: Path) -> Iterator[list[int | None]]:
-    """Readers that wait for a silent remote; what they got in the end."""
+def stuck_readers(place: Path, count: int = 4) -> Iterator[list[int | None]]:
+    """Readers that wait for a silent remote, each for his own bytes; what they got in the end."""
     results: list[int | None] = []
+    paths = sorted((place / "data/many").iterdir())[10:90:20]
 
-    def read(path: Path) -> int | None:
+    def read(number: int) -> int | None:
+        large = number >= len(paths)
         try:
-            path.read_bytes()
+            with (place / "data/large.bin" if large else paths[number]).open("rb") as file:
+                os.pread(file.fileno(), 1, (number - len(paths)) * 40_000 if large else 0)
         except OSError as error:
             return error.errno
         return None
 
-    with ThreadPoolExecutor(4) as pool:
-        paths = sorted((place / "data/many").iterdir())[10:90:20]
-        reads = [pool.submit(read, path) for path in paths]
-        time.sleep(0.3)
+    with ThreadPoolExecutor(count) as pool:
+        reads = [pool.submit(read, number) for number in range(count)]
+        time.sleep(0.3 if count < 100 else 2)
         assert not any(waiting.done() for waiting in reads)
         yield results
         results += [waiting.result(5) for waiting in reads]
@@ -82,6 +84,21 @@ def test_a_signal_ends_a_mount_whose_readers_are_stuck(in_bucket: InBucket, numb
         assert None not in results
         assert len(results) == 4
         assert_nothing_left(in_bucket.clone, place)
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_signal_ends_a_mount_with_two_hundred_stuck_readers(
+    in_bucket: InBucket, workers: str
+) -> None:
+    place = in_bucket.clone.fresh_mountpoint()
+    with in_bucket.clone.serving("v1", place, "--workers", workers) as process:
+        (place / "data/many/000.bin").read_bytes()
+        fall_silent(in_bucket.proxy)
+        with stuck_readers(place, 200) as results:
+            assert end_in_time(process, signal.SIGTERM) == 0
+            assert_nothing_left(in_bucket.clone, place)
+        assert None not in results
+        assert len(results) == 200
 
 
 def test_readers_that_get_their_bytes_within_the_grace_have_them(in_bucket: InBucket) -> None:

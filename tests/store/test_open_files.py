@@ -1,5 +1,7 @@
+import contextlib
 import gc
 import os
+import resource
 from pathlib import Path
 
 import pytest
@@ -44,6 +46,47 @@ def test_it_loads_the_bytes_that_lie_there(files: OpenFiles, tmp_path: Path) -> 
     path = tmp_path / "pack"
     path.write_bytes(bytes(range(100)))
     assert files.load(path, entry_of(10, 5), as_it_is) == bytes(range(10, 15))
+
+
+def test_where_others_took_all_descriptors_those_that_are_kept_are_given_up(
+    tmp_path: Path,
+) -> None:
+    files = OpenFiles(most=100)
+    paths = [tmp_path / f"pack-{number}" for number in range(5)]
+    for path in paths:
+        path.write_bytes(bytes(range(100)))
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    taken: list[int] = []
+    try:
+        for path in paths[:4]:
+            files.load(path, entry_of(10, 5), as_it_is)
+        resource.setrlimit(
+            resource.RLIMIT_NOFILE, (max(map(int, os.listdir("/proc/self/fd"))), limits[1])
+        )
+        with contextlib.suppress(OSError):
+            while True:
+                taken.append(os.open(tmp_path, os.O_RDONLY))
+        with pytest.raises(OSError, match="Too many open files"):
+            os.open(tmp_path, os.O_RDONLY)
+        assert files.load(paths[4], entry_of(10, 5), as_it_is) == bytes(range(10, 15))
+    finally:
+        for descriptor in taken:
+            os.close(descriptor)
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+
+
+def test_it_keeps_no_more_files_open_than_its_part_of_what_a_process_may(tmp_path: Path) -> None:
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (256, limits[1]))
+    try:
+        files = OpenFiles(most=1000)
+        for number in range(40):
+            (tmp_path / f"pack-{number}").write_bytes(bytes(range(100)))
+            files.load(tmp_path / f"pack-{number}", entry_of(10, 5), as_it_is)
+        kept = [path for path in open_descriptors() if path.startswith(str(tmp_path))]
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    assert len(kept) == 32
 
 
 def test_missing_and_short_files_are_told_by_none(files: OpenFiles, tmp_path: Path) -> None:
