@@ -24,7 +24,7 @@ from torture_limits import in_descriptors, in_memory  # noqa: E402
 from torture_tools import Tally, fio, mounted_file_system, stress  # noqa: E402
 
 from tests.fakes.s3_servers import S3Server, serve_rclone_s3  # noqa: E402
-from tests.mounted.repositories import Clone, commit_version, make_repository  # noqa: E402
+from tests.mounted.repositories import Clone, Mounted, commit_version, make_repository  # noqa: E402
 from tests.mounted.trees import summaries  # noqa: E402
 
 BUCKET = "torture"
@@ -136,6 +136,19 @@ def verify(torture: Torture) -> None:
                     took = f"{time.monotonic() - began:.1f} s"
                     what = f"fio, crc32c: {name}, {turn}, {workers} serving"
                     tally.note(what, f"{wrong or 'every block is right'} ({took})", good=not wrong)
+                    if wrong:
+                        explain(mount)
+
+
+def explain(mount: Mounted) -> None:
+    """Print what a mount says of its files, and its log."""
+    for job in range(JOBS):
+        path = mount.path / f"data/fio.{job}.0"
+        try:
+            print(f"    {path.name}: {path.stat()}")
+        except OSError as error:
+            print(f"    {path.name}: {error}")
+    print(mount.log)
 
 
 @contextlib.contextmanager

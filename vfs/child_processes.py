@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 log = logging.getLogger(__name__)
@@ -22,6 +23,8 @@ END_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 TOLD_TO_END = 3
 """The exit code of a child that ended because it was told to."""
 _PR_SET_PDEATHSIG = 1
+# Where memory is short the kernel ends a child, which is replaced, before its parent.
+_MORE_LIKELY_KILLED = 30
 _LINE_BYTES = 1 << 20
 
 Words = dict[str, Any]
@@ -124,6 +127,7 @@ def _run_child(name: str, work: Callable[[Line], int], line: Line, parent: int) 
     code = 1
     try:
         _end_with(parent)
+        _be_killed_first()
         signal.set_wakeup_fd(-1)
         for number in (signal.SIGINT, signal.SIGHUP):
             # From a terminal they come to all processes of a mount; the parent decides.
@@ -142,6 +146,13 @@ def _end_with(parent: int) -> None:
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
         os._exit(1)
+
+
+def _be_killed_first() -> None:
+    # By as much as the parent is; nobody may be made less likely.
+    knob = Path("/proc/self/oom_score_adj")
+    with suppress(OSError, ValueError):
+        knob.write_text(str(min(1000, int(knob.read_text()) + _MORE_LIKELY_KILLED)))
 
 
 @contextmanager

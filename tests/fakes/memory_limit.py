@@ -5,10 +5,12 @@ import contextlib
 import os
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 _UNIFIED, _MEMORY = Path("/sys/fs/cgroup"), Path("/sys/fs/cgroup/memory")
+_VERSION_1 = ("memory.limit_in_bytes", "memory.usage_in_bytes", "memory.max_usage_in_bytes")
+_VERSION_2 = ("memory.max", "memory.current", "memory.peak")
 _END_SECONDS = 10.0
 _JOIN = 'echo $$ >"$0" && exec "$@"'
 
@@ -19,9 +21,12 @@ class NoMemoryGroups(Exception):
 
 @dataclass(frozen=True)
 class MemoryGroup:
-    """A group, at its folder; `peak_name` is the file with the most that it had."""
+    """A group, at its folder; the names are those of the files with its limit, with what it has and
+    with the most that it had."""
 
     folder: Path
+    limit_name: str
+    used_name: str
     peak_name: str
 
     def command(self, *command: str) -> tuple[str, ...]:
@@ -32,34 +37,44 @@ class MemoryGroup:
         """The most memory that its processes had together, with what the kernel cached for them."""
         return int((self.folder / self.peak_name).read_text())
 
+    def used_bytes(self) -> int:
+        """What they have now."""
+        return int((self.folder / self.used_name).read_text())
+
+    def set_limit(self, limit_bytes: int) -> None:
+        """Let it have so much. Raises NoMemoryGroups."""
+        knob = self.folder / self.limit_name
+        try:
+            knob.write_text(str(limit_bytes))
+        except OSError as error:
+            raise NoMemoryGroups(f"{knob}: {error.strerror}") from error
+
 
 @contextlib.contextmanager
 def limited_memory(limit_bytes: int) -> Iterator[MemoryGroup]:
     """A group with that limit. Raises NoMemoryGroups."""
-    group, limit_name = _our_group()
-    folder = group.folder / f"revfs-test-{os.getpid()}-{limit_bytes}"
+    ours = _our_group()
+    folder = ours.folder / f"revfs-test-{os.getpid()}-{limit_bytes}"
+    group = replace(ours, folder=folder)
     try:
         folder.mkdir()
     except OSError as error:
         raise NoMemoryGroups(f"{folder}: {error.strerror}") from error
     try:
-        try:
-            (folder / limit_name).write_text(str(limit_bytes))
-        except OSError as error:
-            raise NoMemoryGroups(f"{folder / limit_name}: {error.strerror}") from error
-        yield MemoryGroup(folder, group.peak_name)
+        group.set_limit(limit_bytes)
+        yield group
     finally:
         _remove(folder)
 
 
-def _our_group() -> tuple[MemoryGroup, str]:
+def _our_group() -> MemoryGroup:
     for line in Path("/proc/self/cgroup").read_text().splitlines():
         number, controllers, path = line.split(":", 2)
         if "memory" in controllers.split(",") and _MEMORY.is_dir():
             folder = _MEMORY / path.lstrip("/")
-            return MemoryGroup(folder, "memory.max_usage_in_bytes"), "memory.limit_in_bytes"
+            return MemoryGroup(folder, *_VERSION_1)
         if number == "0" and (_UNIFIED / "cgroup.controllers").exists():
-            return MemoryGroup(_UNIFIED / path.lstrip("/"), "memory.peak"), "memory.max"
+            return MemoryGroup(_UNIFIED / path.lstrip("/"), *_VERSION_2)
     raise NoMemoryGroups("no controller of memory is mounted")
 
 
