@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 SEED = 7
+_NOT_UNDERSTOOD = 1
 
 
 class Tally:
@@ -40,18 +41,21 @@ def fio(folder: Path, *options: str, check: bool = True) -> str:
 
 
 def stress(stressor: str, folder: Path, seconds: int) -> int:
-    """The exit code of two of these stressors in a folder, which check what they did."""
+    """The exit code of two of these stressors in a folder, which check what they did. Raises where
+    stress-ng does not understand what it is told."""
     done = subprocess.run(
         [
             *("stress-ng", f"--{stressor}", "2", "--verify", "--timeout", f"{seconds}s"),
             *("--temp-path", str(folder), "--hdd-bytes", "32M", "--iomix-bytes", "32M"),
-            *("--fallocate-bytes", "32M", "--fpunch-bytes", "4M", "--mmap-bytes", "32M"),
+            *("--fallocate-bytes", "32M", "--mmap-bytes", "32M"),
             "--mmap-file",
         ],
         stdin=subprocess.DEVNULL,
         capture_output=True,
         check=False,
     )
+    if done.returncode == _NOT_UNDERSTOOD:
+        raise RuntimeError(f"stress-ng --{stressor}: {done.stderr.decode()}")
     return done.returncode
 
 

@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 _UNIFIED, _MEMORY = Path("/sys/fs/cgroup"), Path("/sys/fs/cgroup/memory")
-_VERSION_1 = ("memory.limit_in_bytes", "memory.usage_in_bytes", "memory.max_usage_in_bytes")
-_VERSION_2 = ("memory.max", "memory.current", "memory.peak")
+_VERSION_1 = ("memory.limit_in_bytes", "memory.max_usage_in_bytes")
+_VERSION_2 = ("memory.max", "memory.peak")
 _END_SECONDS = 10.0
 _JOIN = 'echo $$ >"$0" && exec "$@"'
 
@@ -21,12 +21,11 @@ class NoMemoryGroups(Exception):
 
 @dataclass(frozen=True)
 class MemoryGroup:
-    """A group, at its folder; the names are those of the files with its limit, with what it has and
-    with the most that it had."""
+    """A group, at its folder; the names are those of the files with its limit and with the most it
+    had."""
 
     folder: Path
     limit_name: str
-    used_name: str
     peak_name: str
 
     def command(self, *command: str) -> tuple[str, ...]:
@@ -36,10 +35,6 @@ class MemoryGroup:
     def peak_bytes(self) -> int:
         """The most memory that its processes had together, with what the kernel cached for them."""
         return int((self.folder / self.peak_name).read_text())
-
-    def used_bytes(self) -> int:
-        """What they have now."""
-        return int((self.folder / self.used_name).read_text())
 
     def set_limit(self, limit_bytes: int) -> None:
         """Let it have so much. Raises NoMemoryGroups."""
