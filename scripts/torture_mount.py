@@ -4,9 +4,9 @@ scripts/torture-mount.
 All happens in a temporary folder: a repository, its data in a bucket of `rclone serve s3`, and for
 each step a clone whose cache is empty.
 
-Seen on two cores, with other work on them: 2,004 files (180 MB), 200 cold readers, each file right at
-the first try, in 512 MB (436 MB at the most), in 256 MB (one process killed and replaced), in 160 MB
-(36 of them), and with 256 descriptors.
+Seen on two cores, with other work on them: 2,004 files (180 MB), 200 cold readers, each file right
+at the first try, in 512 MB (436 MB at the most), in 256 MB (one process killed and replaced), in
+160 MB (36 of them), and with 256 descriptors.
 """
 
 import argparse
