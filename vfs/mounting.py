@@ -80,7 +80,8 @@ class _Supervisor:
         self._servers: list[Child] = []
         self._devices: dict[int, int] = {}
         self._mount: KernelMount | None = None
-        self._resent = ResentRequests(kept.request.settings.timeout_seconds)
+        # Twice a read's time: one that was taken just before its process ended had most of it.
+        self._resent = ResentRequests(2 * kept.request.settings.timeout_seconds)
         self._device = ""
         self._root: Root | None = None
         self._numbers: DirectoryNumbers | None = None
