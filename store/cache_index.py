@@ -87,7 +87,7 @@ class CacheIndex:
     def __init__(self, folder: Path) -> None:
         """`folder` must be private to the user and on a disk that can lock."""
         self.folder = folder
-        self._tables = Tables(folder, _NAMES)
+        self._tables = Tables(folder, _NAMES, watched=True)
         # Of packs that were found to be gone: an index object may tell of them still, and must not
         # hide the other places of their chunks.
         self._gone: set[bytes] = set()
@@ -100,6 +100,11 @@ class CacheIndex:
     def close(self) -> None:
         """Let go of the tables; no call may follow."""
         self._tables.close()
+
+    @property
+    def generation(self) -> int:
+        """Counts how often the tables were lost, with all that was in them, since opened."""
+        return self._tables.generation
 
     # Remotes and what they hold
 

@@ -7,6 +7,7 @@ proven in that very place is read in part.
 
 import logging
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -223,7 +224,7 @@ class ChunkSource:
                 await self._refresh()
             except StoreError as error:
                 raise ChunkUnreadable(f"{chunk_label(chunk, None)}: {error}") from error
-            located = self.locate(chunk)
+            located = await self._locate_anew(chunk)
         if located is None:
             where = "staged or" if self._catalog is None else "staged, cached or"
             remote = (
@@ -231,6 +232,28 @@ class ChunkSource:
             )
             raise ChunkMissing(f"{chunk_label(chunk, None)} is not {where} in a remote ({remote})")
         return located
+
+    async def _locate_anew(self, chunk: ChunkId) -> Located | None:
+        """Where a chunk is by what was just learnt; else, since tables may have lost rows, by what
+        staged packs and the remote say now."""
+        located = self.locate(chunk)
+        if located is None:
+            located = await self._locate_staged_anew(chunk)
+        if located is None and self._learning is not None:
+            try:
+                await self._learning.learn_anew()
+            except StoreError as error:
+                raise ChunkUnreadable(f"{chunk_label(chunk, None)}: {error}") from error
+            located = self.locate(chunk)
+        return located
+
+    async def _locate_staged_anew(self, chunk: ChunkId) -> Located | None:
+        staging = self._local.staging
+        if staging is None:
+            return None
+        await trio.to_thread.run_sync(staging.name_anew, limiter=TABLE_WRITES)
+        place = staging.load_place(chunk)
+        return None if place is None else Located(place, staging.path_of(place.pack), cached=False)
 
     async def _refresh(self, doubtful: PackName | None = None, *, once: bool = False) -> None:
         """Learn what the remote holds, unless that was just done; see Learning."""
@@ -275,6 +298,10 @@ class ChunkSource:
         """Where one place failed another may serve: the remote's for a staged pack; for a pack that
         is gone, what the index says when it is loaded anew."""
         try:
+            staged = await self._locate_staged_anew(chunk)
+            if staged is not None and staged != failed:
+                with suppress(StoreError):
+                    return await self._bring(staged)
             located = self._locate_remote(chunk)
             if located is None:
                 # It was staged; perhaps it was pushed a moment ago.

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, BinaryIO
 from store.cache_index import CacheIndex, PackPlace
 from store.chunking import DEFAULT_CHUNKING, ChunkingParameters
 from store.config import RemoteSettings
+from store.crash_marks import clear_crash, crashed_in_repository_tables
 from store.ids import ChunkId, GitId
 from store.local_folders import make_private_folder
 from store.pack_cache import PackCache
@@ -45,7 +46,8 @@ class LocalStore:
         dropped before this is closed, unless whoever drops some `holds` none."""
         self.settings = settings
         make_private_folder(settings.cache_directory)
-        self.index = CacheIndex(make_private_folder(settings.cache_directory / "index"))
+        index_folder = make_private_folder(settings.cache_directory / "index")
+        self.index = CacheIndex(index_folder)
         self.cache = PackCache(
             settings.cache_directory / "packs", self.index, settings.cache_size_bytes
         )
@@ -56,7 +58,11 @@ class LocalStore:
         self.staging: Staging | None = None
         state_dir = settings.paths.state_dir
         if to_write or has_staged_packs(state_dir):
-            self._tables = open_repository_tables(state_dir)
+            crashed = crashed_in_repository_tables(index_folder)
+            doubt = "a process crashed while it read such tables" if crashed else ""
+            self._tables = open_repository_tables(state_dir, doubt)
+            if crashed:
+                clear_crash(index_folder)
             self.staging = Staging(state_dir, self._tables)
         if to_write and holds:
             self._hold = hold_staging(state_dir)

@@ -38,17 +38,19 @@ from store.tables import Tables
 
 log = logging.getLogger(__name__)
 
+# What is done anew for the sake of one chunk that is nowhere need not be done for the next.
+_NAME_ANEW_SECONDS = 60.0
 _PACK = struct.Struct("<Q")
 _TABLE_NAMES = ("chunks", "packs", "files")
 # How often a pack that is relied on again and again is marked as used.
 _FRESHEN_SECONDS = 60.0
 
 
-def open_repository_tables(state_dir: Path) -> Tables:
-    """The tables of one repository: staged chunks, staged packs, and the stat cache. Raises
-    CacheUnusable where they cannot be kept safely."""
+def open_repository_tables(state_dir: Path, doubtful: str = "") -> Tables:
+    """The tables of one repository: staged chunks, staged packs, and the stat cache; made anew
+    where they are `doubtful`. Raises CacheUnusable where they cannot be kept safely."""
     make_private_folder(state_dir)
-    return Tables(make_private_folder(state_dir / "index"), _TABLE_NAMES)
+    return Tables(make_private_folder(state_dir / "index"), _TABLE_NAMES, doubtful=doubtful)
 
 
 def has_staged_packs(state_dir: Path) -> bool:
@@ -78,8 +80,10 @@ class Staging:
         self._tables = tables
         # When packs were last marked as used here, by raw name and the steady clock.
         self._freshened: dict[bytes, float] = {}
+        self._name_anew_at = 0.0
         self._reconcile()
         self._save_unfinished()
+        tables.when_renewed(self._reconcile)
 
     @contextmanager
     def locked(self, verb: str) -> Iterator[None]:
@@ -208,6 +212,16 @@ class Staging:
         self._tables.delete_many("chunks", [key for key, row in rows if row.startswith(raw_name)])
         self.path_of(pack).unlink(missing_ok=True)
 
+    def name_anew(self) -> None:
+        """Bring the rows of every staged pack back from its own table, once in a while: some may
+        have been lost, or say what is not so."""
+        if time.monotonic() < self._name_anew_at:
+            return
+        self._name_anew_at = time.monotonic() + _NAME_ANEW_SECONDS
+        for path in sorted(self._folder.iterdir()):
+            if is_pack_name(path.name):
+                self._name(path)
+
     def forget_damaged_chunks(self, pack: PackName) -> None:
         """Drop the rows of those chunks of a pack whose bytes are not what they should be, so that
         `add` stages them anew; the sound ones stay, for they may be the only copy."""
@@ -228,17 +242,18 @@ class Staging:
         known = {staged.name for staged in self.packs()}
         present = {path.name for path in self._folder.iterdir() if is_pack_name(path.name)}
         for name in sorted(present - known):
-            path = self._folder / name
-            try:
-                _, table = load_pack_table(path)
-                self.take_in(PackName(name), table, path.stat().st_size)
-            except FileNotFoundError:
-                # Another process pushed it meanwhile.
-                continue
-            except MalformedObject as error:
-                log.warning("a staged pack is damaged and not used: %s", error)
+            self._name(self._folder / name)
         for name in sorted(known - present):
             self.remove(PackName(name))
+
+    def _name(self, path: Path) -> None:
+        # Another process may have pushed it meanwhile.
+        with suppress(FileNotFoundError):
+            try:
+                _, table = load_pack_table(path)
+                self.take_in(PackName(path.name), table, path.stat().st_size)
+            except MalformedObject as error:
+                log.warning("a staged pack is damaged and not used: %s", error)
 
 
 def _is_sound(file: BinaryIO, chunk: ChunkId, row: bytes) -> bool:
