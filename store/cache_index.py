@@ -37,7 +37,7 @@ from store.ids import (
 from store.packs import TABLE_ENTRY_BYTES, PackEntry, PackTable
 from store.remote_format import RemoteFormat, parse_remote_format
 from store.remote_index import IndexedPack, iterate_places, sorted_places
-from store.tables import Tables
+from store.spared_tables import SparedTables
 
 log = logging.getLogger(__name__)
 
@@ -56,6 +56,10 @@ _NAMES = (
     "uses",
     "directories",
 )
+
+
+# Without these nothing can be fetched.
+_SPARED = ("formats", "chunks", "packs", "indexes", "manifests")
 
 
 class PackPlace(NamedTuple):
@@ -87,13 +91,13 @@ class CacheIndex:
     def __init__(self, folder: Path) -> None:
         """`folder` must be private to the user and on a disk that can lock."""
         self.folder = folder
-        self._tables = Tables(folder, _NAMES, watched=True)
+        self._tables = SparedTables(folder, _NAMES, _SPARED)
         # Of packs that were found to be gone: an index object may tell of them still, and must not
         # hide the other places of their chunks.
         self._gone: set[bytes] = set()
 
     @property
-    def tables(self) -> Tables:
+    def tables(self) -> SparedTables:
         """The tables themselves, for whoever checks them row by row."""
         return self._tables
 

@@ -26,7 +26,7 @@ import lmdb
 from store.crash_marks import crashed_in_index, watch_for_crashes
 from store.errors import CacheUnusable, LocalDiskFull, StoreError
 from store.local_folders import make_private_folder
-from store.tables_folder import FileIdentity, holding, load_identity, set_aside
+from store.tables_folder import FileIdentity, holding, load_identity, reserve_locks, set_aside
 
 log = logging.getLogger(__name__)
 
@@ -72,11 +72,19 @@ class Tables:
     """
 
     def __init__(
-        self, folder: Path, names: Sequence[str], *, watched: bool = False, doubtful: str = ""
+        self,
+        folder: Path,
+        names: Sequence[str],
+        *,
+        watched: bool = False,
+        doubtful: str = "",
+        most_bytes: int | None = None,
     ) -> None:
         """Open or create; damaged tables are made anew, and so are `doubtful` ones (what of). A
-        process that `watched` ones take down leaves a mark there. Raises CacheUnusable."""
+        process that `watched` ones take down leaves a mark there. Raises CacheUnusable, and
+        LocalDiskFull where there is no room to make them."""
         self._folder = folder
+        self._map_bytes = most_bytes or _MAP_BYTES
         self._names = names
         self._watched = watched
         # Counts how often the tables were replaced since, so that others learn anew what was lost.
@@ -229,11 +237,13 @@ class Tables:
     def _open_environment(self) -> _Opened:
         environment = None
         try:
-            environment = _open_lmdb(self._folder, len(self._names))
+            environment = _open_lmdb(self._folder, len(self._names), self._map_bytes)
             _require_whole(environment, self._folder)
             handles = {name: environment.open_db(name.encode()) for name in self._names}
             opened = _Opened(environment, handles, load_identity(self._folder))
             self._free_dead_readers(opened)
+        except OSError as error:
+            raise translate_os_error(error, self._folder) from error
         except lmdb.Error as error:
             if environment is not None:
                 environment.close()
@@ -291,11 +301,12 @@ def _run(opened: _Opened, table: str, action: _Action[T], *, write: bool) -> T:
         return action(txn, opened.handles[table])
 
 
-def _open_lmdb(folder: Path, table_count: int) -> lmdb.Environment:
+def _open_lmdb(folder: Path, table_count: int, map_bytes: int) -> lmdb.Environment:
+    reserve_locks(folder)
     return lmdb.open(
         str(folder),
         lib_version=0,
-        map_size=_MAP_BYTES,
+        map_size=map_bytes,
         max_readers=_MAX_READERS,
         max_dbs=table_count,
         mode=0o600,
@@ -378,6 +389,13 @@ def _translate(error: lmdb.Error, folder: Path) -> StoreError:
     if isinstance(error, lmdb.MapFullError | lmdb.DiskError) or any(word in text for word in full):
         return LocalDiskFull(f"no room to write in {folder} ({text})")
     return CacheUnusable(f"the tables in {folder} cannot be used ({text})")
+
+
+def translate_os_error(error: OSError, folder: Path) -> StoreError:
+    """What it means that the system refuses something in a folder of tables."""
+    if is_no_space(error):
+        return LocalDiskFull(f"no room to write in {folder} ({error.strerror})")
+    return CacheUnusable(f"the tables in {folder} cannot be used ({error.strerror})")
 
 
 def is_no_space(error: OSError) -> bool:

@@ -20,6 +20,10 @@ from store.errors import Busy, CacheUnusable
 FileIdentity = tuple[int, int]
 """Device and inode number. No other file gets them while somebody has this one open."""
 
+# Room for two thousand readers; LMDB takes the length that it finds.
+_LOCK_BYTES = 128 << 10
+# The unit of st_blocks, whatever the file system's own (stat(2)).
+_STAT_BLOCK_BYTES = 512
 _MOST_WAIT_SECONDS = 10.0
 _PAUSE_SECONDS = 0.01
 
@@ -32,6 +36,25 @@ def load_identity(folder: Path) -> FileIdentity | None:
     except OSError:
         return None
     return status.st_dev, status.st_ino
+
+
+def reserve_locks(folder: Path) -> None:
+    """Have the file of the locks whole on the disk before anybody maps it: where it has holes that
+    a full disk cannot fill, to take a lock would kill the process. Raises OSError."""
+    path = folder / "lock.mdb"
+    length = _LOCK_BYTES
+    with suppress(FileNotFoundError):
+        status = os.stat(path, follow_symlinks=False)
+        # Of one that is in use, no more than it has.
+        length = status.st_size or _LOCK_BYTES
+        if status.st_size and status.st_blocks * _STAT_BLOCK_BYTES >= length:
+            return
+    flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+    descriptor = os.open(path, flags, 0o600)
+    try:
+        os.posix_fallocate(descriptor, 0, length)
+    finally:
+        os.close(descriptor)
 
 
 @contextmanager

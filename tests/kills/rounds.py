@@ -85,7 +85,7 @@ class Rounds:
     def _kill(self, command: Command, learnt: Learnt, tally: Tally) -> bool:
         """Start the command and kill it; False where it had ended before."""
         chance = self._world.chance
-        at_call = chance.randint(1, learnt.calls) if tally.rounds % 2 else 0
+        at_call = chance.randint(1, max(1, learnt.calls)) if tally.rounds % 2 else 0
         with self._started(command, at_call) as process, self._readers(command) as wrong:
             if at_call:
                 tally.at_calls += 1
