@@ -25,12 +25,13 @@ from store.ids import (
     is_pack_name,
     pack_name_from_bytes,
 )
-from store.local_folders import make_private_folder, try_lock
+from store.local_folders import make_private_folder, sync_folder, try_lock
 from store.packs import PackKind, PackTable, load_pack_table, unpack_chunk
 from store.staged_writer import (
     JOURNAL_SUFFIX,
     TEMPORARY_SUFFIX,
     StagedPackWriter,
+    disk_errors,
     read_unfinished,
     read_unfinished_kind,
 )
@@ -76,7 +77,7 @@ class Staging:
         """Takes in packs that a crash left without rows, saves what a killed writer left, and drops
         rows of packs that are gone."""
         self._state_dir = state_dir
-        self._folder = make_private_folder(state_dir / "staged")
+        self._folder = _make_lasting(state_dir)
         self._tables = tables
         # When packs were last marked as used here, by raw name and the steady clock.
         self._freshened: dict[bytes, float] = {}
@@ -254,6 +255,19 @@ class Staging:
                 self.take_in(PackName(path.name), table, path.stat().st_size)
             except MalformedObject as error:
                 log.warning("a staged pack is damaged and not used: %s", error)
+
+
+def _make_lasting(state_dir: Path) -> Path:
+    """The folder of staged packs. Made just now, its own name has to last, and that of the folder
+    above: what is synced into it would be gone with it."""
+    folder = state_dir / "staged"
+    is_new = not folder.exists()
+    make_private_folder(folder)
+    if is_new:
+        with disk_errors(folder):
+            sync_folder(state_dir)
+            sync_folder(state_dir.parent)
+    return folder
 
 
 def _is_sound(file: BinaryIO, chunk: ChunkId, row: bytes) -> bool:
