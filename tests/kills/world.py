@@ -26,6 +26,10 @@ def digest(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
+class Crashed(AssertionError):
+    """A process was ended by a signal that nobody sent."""
+
+
 class World:
     """`revisions` has what each commit holds, by path; `written` every content that ever was."""
 
@@ -130,6 +134,8 @@ class World:
             text=True,
             timeout=COMMAND_SECONDS,
         )
+        if done.returncode < 0:
+            raise Crashed(f"signal {-done.returncode}: {done.stderr}")
         assert done.returncode == 0, done.stderr
         answer = json.loads(done.stdout)
         self.open_seconds.append(answer["open_seconds"])
