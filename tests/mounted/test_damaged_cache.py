@@ -30,7 +30,7 @@ def cut_packs(cache: Path) -> None:
 
 
 def remove_packs(cache: Path) -> None:
-    shutil.rmtree(cache / "packs")
+    shutil.rmtree(cache / "packs", ignore_errors=True)
 
 
 def remove_tables(cache: Path) -> None:
