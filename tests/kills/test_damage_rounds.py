@@ -6,7 +6,7 @@ from pathlib import Path
 from tests.fakes.s3_servers import S3Server
 from tests.kills.damage import begin, run_round
 
-ROUNDS = 8
+ROUNDS = 5
 
 
 def test_whatever_is_damaged_between_two_runs_no_byte_is_wrong(

@@ -11,7 +11,7 @@ from tests.kills.rounds import Rounds, Tally
 from tests.kills.world import World
 
 ROUNDS = 30
-SHARES = 3
+SHARES = 2
 
 
 @pytest.fixture(autouse=True)

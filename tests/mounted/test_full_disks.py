@@ -214,8 +214,13 @@ def test_git_add_into_a_full_git_directory_loses_nothing_that_git_took(
     assert not list((small_git.git_dir / "revfs/staged").glob("*.*"))
 
 
-@pytest.mark.parametrize("use_up", [use_up_blocks, SmallDisk.use_up_inodes])
-@pytest.mark.parametrize("words", [(REVFS, "add", "data"), ("git", "add", "data")])
+@pytest.mark.parametrize(
+    ("words", "use_up"),
+    [
+        ((REVFS, "add", "data"), SmallDisk.use_up_inodes),
+        (("git", "add", "data"), use_up_blocks),
+    ],
+)
 def test_a_git_directory_with_no_room_at_all_refuses_and_heals(
     small_git: SmallGit, use_up: Callable[[SmallDisk], None], words: tuple[str, ...]
 ) -> None:
