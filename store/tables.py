@@ -248,7 +248,7 @@ class Tables:
             if environment is not None:
                 environment.close()
             if isinstance(error, _DAMAGES) or _is_damage_of_map(error):
-                raise _Damaged(str(error)) from error
+                raise _Damaged(str(error).removeprefix(f"{self._folder}: ")) from error
             raise _translate(error, self._folder) from error
         if self._watched:
             watch_for_crashes(self._folder)

@@ -1,6 +1,6 @@
 """Kills commands at random points of their way, as many times as it is told to.
 
-    python -m tests.kills.by_hand [--rounds N] [--jobs N] [--seed N] [--only NAME]...
+    python -m tests.kills.by_hand [--rounds N] [--minutes N] [--jobs N] [--seed N] [--only NAME]...
 
 Each job has a repository of its own, made anew every forty rounds. What was killed, and whatever
 did not hold that must, is printed for each command; a world in which something failed is kept.
@@ -30,6 +30,7 @@ def main() -> int:
     """1 if anything failed."""
     parser = argparse.ArgumentParser(description="kill commands at random points")
     parser.add_argument("--rounds", type=int, default=1000)
+    parser.add_argument("--minutes", type=float, help="begin no round after that")
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--only", action="append", choices=[each.name for each in COMMANDS])
@@ -47,6 +48,8 @@ def main() -> int:
 def _start(arguments: argparse.Namespace, number: int, endpoint: str) -> "subprocess.Popen[str]":
     share = arguments.rounds // arguments.jobs + (number < arguments.rounds % arguments.jobs)
     command = [sys.executable, "-m", "tests.kills.by_hand", "--rounds", str(share)]
+    if arguments.minutes is not None:
+        command += ["--minutes", str(arguments.minutes)]
     command += ["--seed", str(1000 * arguments.seed + number), "--endpoint", endpoint]
     for name in arguments.only or ():
         command += ["--only", name]
@@ -59,12 +62,15 @@ def work(arguments: argparse.Namespace) -> None:
     commands = [each for each in COMMANDS if each.name in (arguments.only or each.name)]
     tallies: dict[str, Tally] = {}
     done = 0
-    while done < arguments.rounds:
+    end = time.monotonic() + 60 * (arguments.minutes or float("inf"))
+    while done < arguments.rounds and time.monotonic() < end:
         folder = Path(tempfile.mkdtemp(prefix="revfs-kills-"))
         world = World(folder, arguments.seed * 1000 + done, server)
         rounds = Rounds(world, tallies)
         failed = False
         for _ in range(min(ROUNDS_OF_A_WORLD, arguments.rounds - done)):
+            if time.monotonic() >= end:
+                break
             command = commands[done % len(commands)]
             done += 1
             try:

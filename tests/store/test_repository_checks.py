@@ -189,12 +189,16 @@ def test_staged_packs_are_counted(healthy: Repository) -> None:
     assert "packs that wait for a push: 1" in check(healthy)["git state folder"].text
 
 
-def test_tables_of_staged_packs_that_are_damaged_are_a_problem(healthy: Repository) -> None:
+def test_tables_of_staged_packs_that_are_damaged_are_made_anew(
+    healthy: Repository, caplog: pytest.LogCaptureFixture
+) -> None:
     folder = healthy.top / ".git/revfs"
     (folder / "index").mkdir(parents=True, mode=0o700)
     folder.chmod(0o700)
     (folder / "index/data.mdb").write_bytes(b"nonsense" * 4096)
-    assert only_problem(healthy).name == "git state folder"
+    assert check(healthy)["git state folder"].outcome is Outcome.OK
+    (line,) = caplog.messages
+    assert line.startswith(f"the damaged tables in {folder / 'index'} are made anew")
 
 
 def test_a_broken_repository_is_told_from_none(
