@@ -308,6 +308,10 @@ class ChunkSource:
                 await self._refresh()
             elif located == failed and self._is_doubtful(failed.place, cause):
                 await self._refresh(failed.place.pack)
+                still = self._locate_remote(chunk) == failed and self._is_wrong(failed.place)
+                if still and self._learning is not None:
+                    # It was just done for another chunk: more rows are wrong.
+                    await self._learning.learn_anew()
             elif located == failed and isinstance(cause, IntegrityError):
                 # It may have been repaired: there is another place then. What the remote says of
                 # the damaged pack need not be fetched again and again.
@@ -324,6 +328,13 @@ class ChunkSource:
         store = None if self._catalog is None else self._catalog.get_store()
         if store is None or isinstance(cause, ObjectMissing):
             return store is not None
+        return self._is_wrong(place)
+
+    def _is_wrong(self, place: PackPlace) -> bool:
+        """Whether the tables have no such entry in the table of that pack."""
+        store = None if self._catalog is None else self._catalog.get_store()
+        if store is None:
+            return False
         return entry_number(self._local.index.load_pack_table(store, place.pack), place) is None
 
     async def _load_whole(self, located: Located) -> bytes:

@@ -117,6 +117,18 @@ async def test_a_chunk_whose_row_was_lost_is_found_again(tmp_path: Path) -> None
         assert await store.read("whole-00001") == content(built, 1)
 
 
+async def test_chunks_whose_rows_name_other_packs_are_found_again(tmp_path: Path) -> None:
+    built = build_remote(random_files(3, SIZE))
+    async with open_store(built, tmp_path) as store:
+        rows = store.index._tables.scan("chunks")
+        wrong = [(key, bytes([number]) * 16 + row[16:]) for number, (key, row) in enumerate(rows)]
+        # What was learnt a moment ago is not asked for again so soon.
+        await store.source._refresh()
+        store.index._tables.put_many("chunks", wrong)
+        for number, name in enumerate(built.contents):
+            assert await store.read(name) == content(built, number)
+
+
 async def test_a_first_reader_who_gives_up_leaves_the_index_to_the_others(tmp_path: Path) -> None:
     built = build_remote(random_files(2, SIZE))
     asked = 0
