@@ -139,7 +139,10 @@ class Rounds:
         """Read what can be read at the mountpoint all the while; paths of what was wrong."""
         wrong: list[str] = []
         ended = threading.Event()
-        names = [Path(path).name for path in self._world.revisions[self._world.head]]
+        # Not those of HEAD, which a command that does not serve may be moving just now.
+        names = sorted(
+            {Path(path).name for held in self._world.revisions.values() for path in held}
+        )
         reader = threading.Thread(target=self._read_on, args=(names, wrong, ended))
         if command.serves:
             reader.start()
