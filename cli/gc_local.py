@@ -13,7 +13,7 @@ from cli.console import App, format_bytes
 from cli.durations import format_duration
 from cli.settings import Settings
 from cli.stores import open_mount_records, store_settings
-from store.cache_index import PackUse
+from store.cache_rows import PackUse
 from store.config import RemoteSettings
 from store.errors import StoreError
 from store.ids import GitId, is_git_id

@@ -22,7 +22,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from store.cache_index import PackPlace
+from store.cache_rows import PackPlace
 from store.contents import ReadStreams
 from store.fetch_plan import Ranges, merged
 from store.fetch_schedule import DEMANDS_AT_ONCE, FetchSchedule, Flight, FlightClass

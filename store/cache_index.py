@@ -21,9 +21,18 @@ import uuid
 from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import NamedTuple, TypeGuard
 
 from store import byte_ranges
+from store.cache_rows import (
+    PACK_ROW_HASH_BYTES,
+    PackPlace,
+    PackSpan,
+    PackUse,
+    is_pack_row,
+    is_place,
+    parse_place,
+    parse_span,
+)
 from store.directories import PACKED_VERSION
 from store.errors import MalformedObject
 from store.ids import (
@@ -34,18 +43,15 @@ from store.ids import (
     hash_bytes,
     pack_name_from_bytes,
 )
-from store.packs import TABLE_ENTRY_BYTES, PackEntry, PackTable
+from store.packs import PackTable
 from store.remote_format import RemoteFormat, parse_remote_format
 from store.remote_index import IndexedPack, iterate_places, sorted_places
 from store.spared_tables import SparedTables
 
 log = logging.getLogger(__name__)
 
-_PLACE = struct.Struct("<16sIIIB")
-_SPAN = struct.Struct("<16sII")
 _USE = struct.Struct("<QQ")
 _CHECKSUM_BYTES = 16
-PACK_ROW_HASH_BYTES = 32
 _NAMES = (
     "formats",
     "chunks",
@@ -60,29 +66,6 @@ _NAMES = (
 
 # Without these nothing can be fetched.
 _SPARED = ("formats", "chunks", "packs", "indexes", "manifests")
-
-
-class PackPlace(NamedTuple):
-    """Where one chunk lies: the pack, and its entry in the pack's table."""
-
-    pack: PackName
-    entry: PackEntry
-
-
-class PackSpan(NamedTuple):
-    """Where one chunk lies: the raw name of the pack, and the stored bytes from start to end."""
-
-    pack: bytes
-    start: int
-    end: int
-
-
-class PackUse(NamedTuple):
-    """When a cached pack was last used (seconds since 1970) and how many bytes of it are here."""
-
-    pack: PackName
-    last_use_seconds: int
-    cached_bytes: int
 
 
 class CacheIndex:
@@ -380,46 +363,12 @@ def _store_prefix(store: str) -> bytes:
     return uuid.UUID(store).bytes[:8]
 
 
-def is_pack_row(raw: bytes) -> bool:
-    """Whether a row has the form of one that holds the table of a pack."""
-    return (
-        len(raw) > PACK_ROW_HASH_BYTES and not (len(raw) - PACK_ROW_HASH_BYTES) % TABLE_ENTRY_BYTES
-    )
-
-
 def _manifest_prefix(store: str, repository: str) -> bytes:
     return _store_prefix(store) + uuid.UUID(repository).bytes
 
 
 def _manifest_key(store: str, repository: str, commit: GitId) -> bytes:
     return _manifest_prefix(store, repository) + bytes.fromhex(commit)
-
-
-def pack_place(pack: PackName, entry: PackEntry) -> bytes:
-    """The row that says where a chunk lies."""
-    return _PLACE.pack(
-        bytes.fromhex(pack), entry.offset, entry.stored_length, entry.raw_length, entry.codec
-    )
-
-
-def parse_place(chunk: ChunkId, value: bytes | None) -> PackPlace | None:
-    """What such a row says; a row of the wrong length says nothing."""
-    if not is_place(value):
-        return None
-    pack, offset, stored_length, raw_length, codec = _PLACE.unpack(value)
-    entry = PackEntry(chunk, offset, stored_length, raw_length, codec)
-    return PackPlace(pack_name_from_bytes(pack), entry)
-
-
-def is_place(value: bytes | None) -> TypeGuard[bytes]:
-    """Whether a row says where a chunk lies."""
-    return value is not None and len(value) == _PLACE.size
-
-
-def parse_span(value: bytes) -> PackSpan:
-    """What a row that is a place says of the stored bytes."""
-    pack, offset, stored_length = _SPAN.unpack_from(value)
-    return PackSpan(pack, offset, offset + stored_length)
 
 
 def _checksum(tree: bytes, packed: bytes) -> bytes:

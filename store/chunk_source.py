@@ -6,16 +6,14 @@ proven in that very place is read in part.
 """
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 import trio
 
-from store.cache_index import PackPlace
+from store.cache_rows import PackPlace
 from store.catalog import Catalog
 from store.codec import Codec
 from store.concurrency import DISK_READS, SHARE_READS, TABLE_WRITES
@@ -31,6 +29,7 @@ from store.ids import ChunkId, GitId, PackName
 from store.learning import Learning
 from store.local_folders import is_on_network
 from store.local_store import LocalSources
+from store.located import ChunkFetcher, Located
 from store.memory_cache import MemoryCache
 from store.open_files import NotInMemory, OpenFiles
 from store.packs import unpack_chunk
@@ -45,31 +44,6 @@ _RECENT_BYTES = 48 << 20
 _MEMORY_OF_ONE_BYTES = 300
 # Up to here a load from the page cache with its hash costs less than handing it to a thread.
 _INLINE_BYTES = 256 << 10
-
-
-@dataclass(frozen=True, slots=True)
-class Located:
-    """Where a chunk is: its place, and the local file to read it from. `cached` tells a file of
-    the pack cache, which may lack it, from one that holds the whole pack; `shared` is one on a
-    network share, which may not answer."""
-
-    place: PackPlace
-    path: Path
-    cached: bool
-    shared: bool = False
-
-
-class ChunkFetcher(Protocol):
-    """What fetches chunks: here, or in another process."""
-
-    async def fetch_chunk(self, place: PackPlace, *, anew: bool = False) -> bytes | None:
-        """The proven bytes of a chunk; None where the pack cache has it by now, unless it is to be
-        fetched `anew`. Raises StoreError."""
-        ...
-
-    def prefetch(self, places: Iterable[PackPlace]) -> None:
-        """Get these ahead of need, in this order, as far as there is room for it."""
-        ...
 
 
 class ChunkSource:

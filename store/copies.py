@@ -11,7 +11,7 @@ from typing import NamedTuple, Protocol
 
 import trio
 
-from store.cache_index import PackPlace
+from store.cache_rows import PackPlace
 from store.chunk_list import ChunkList, encode_chunk_list, parse_chunk_list
 from store.chunking import ChunkingParameters, read_chunks
 from store.concurrency import DISK_READS

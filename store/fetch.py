@@ -12,7 +12,7 @@ from functools import partial
 
 import trio
 
-from store.cache_index import PackPlace
+from store.cache_rows import PackPlace
 from store.concurrency import VERIFY
 from store.errors import (
     IntegrityError,

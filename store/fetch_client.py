@@ -11,7 +11,8 @@ from itertools import count
 
 import trio
 
-from store.cache_index import CacheIndex, PackPlace
+from store.cache_index import CacheIndex
+from store.cache_rows import PackPlace
 from store.catalog import Catalog
 from store.errors import MalformedObject
 from store.ids import PACK_NAME_BYTES, GitId, pack_name_from_bytes

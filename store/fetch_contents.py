@@ -14,7 +14,7 @@ from functools import partial
 import trio
 
 from store import byte_ranges
-from store.cache_index import PackPlace, PackUse
+from store.cache_rows import PackPlace, PackUse
 from store.concurrency import GIT_READS, run_all
 from store.directories import FOLDER_KINDS, TRACKED_KINDS
 from store.errors import ConfigError, LocalDiskFull, StoreError, is_of_the_remote

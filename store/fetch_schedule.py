@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Protocol
 
-from store.cache_index import PackPlace
+from store.cache_rows import PackPlace
 from store.errors import MalformedObject
 from store.fetch_plan import (
     MOST_RUN_BYTES,

@@ -12,7 +12,7 @@ from types import MappingProxyType
 import trio
 
 from store import byte_ranges
-from store.cache_index import PackPlace
+from store.cache_rows import PackPlace
 from store.errors import MalformedObject, StoreError
 from store.ids import GitId
 from store.messages import (

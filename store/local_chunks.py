@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from store import byte_ranges
-from store.cache_index import PackPlace, PackSpan
+from store.cache_rows import PackPlace, PackSpan
 from store.chunk_list import ChunkList, parse_chunk_list
 from store.errors import StoreError
 from store.ids import ChunkId, pack_name_from_bytes

@@ -8,7 +8,7 @@ from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from store.cache_index import PackUse
+from store.cache_rows import PackUse
 from store.errors import StoreError
 from store.ids import GitId
 from store.local_gc_staged import FetchLists, StagedPlan, plan_staged

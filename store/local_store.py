@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, BinaryIO
 
-from store.cache_index import CacheIndex, PackPlace
+from store.cache_index import CacheIndex
+from store.cache_rows import PackPlace
 from store.chunking import DEFAULT_CHUNKING, ChunkingParameters
 from store.config import RemoteSettings
 from store.crash_marks import clear_crash, crashed_in_repository_tables

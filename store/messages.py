@@ -13,7 +13,7 @@ from enum import IntEnum
 from typing import Any, NamedTuple
 
 from store import errors
-from store.cache_index import PackPlace, pack_place, parse_place
+from store.cache_rows import PackPlace, pack_place, parse_place
 from store.errors import MalformedObject, StoreError
 from store.ids import CHUNK_ID_BYTES, ChunkId
 

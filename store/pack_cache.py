@@ -15,7 +15,8 @@ from fcntl import LOCK_EX, flock
 from pathlib import Path
 
 from store import byte_ranges
-from store.cache_index import CacheIndex, PackUse
+from store.cache_index import CacheIndex
+from store.cache_rows import PackUse
 from store.errors import LocalDiskFull, StoreError
 from store.ids import PackName, is_pack_name
 from store.local_folders import make_private_folder, try_lock

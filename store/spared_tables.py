@@ -17,7 +17,8 @@ from pathlib import Path
 from store.errors import LocalDiskFull, StoreError
 from store.ids import hash_bytes
 from store.local_folders import make_private_folder
-from store.tables import Row, Tables
+from store.row_batches import Row
+from store.tables import Tables
 
 log = logging.getLogger(__name__)
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from store.cache_index import PackPlace, PackSpan, is_place, parse_place, parse_span
+from store.cache_rows import PackPlace, PackSpan, is_place, parse_place, parse_span
 from store.errors import Busy, IntegrityError, MalformedObject, StoreError
 from store.ids import (
     PACK_NAME_BYTES,

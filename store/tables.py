@@ -17,7 +17,6 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
-from itertools import islice
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
@@ -26,6 +25,7 @@ import lmdb
 from store.crash_marks import crashed_in_index, watch_for_crashes
 from store.errors import CacheUnusable, LocalDiskFull, StoreError
 from store.local_folders import make_private_folder
+from store.row_batches import Row, batches, row_batches
 from store.tables_folder import FileIdentity, holding, load_identity, reserve_locks, set_aside
 
 log = logging.getLogger(__name__)
@@ -34,9 +34,6 @@ log = logging.getLogger(__name__)
 _MAP_BYTES = 64 << 30
 _MAX_READERS = 1024
 _READER_CHECK_SECONDS = 300.0
-# About 20 ms of puts: the most that another writer may have to wait for one batch.
-_ROWS_PER_TRANSACTION = 8192
-_BYTES_PER_TRANSACTION = 4 << 20
 
 # How often it is looked whether somebody has made the tables anew.
 _LOOK_SECONDS = 1.0
@@ -52,7 +49,6 @@ _DAMAGES = (
     lmdb.VersionMismatchError,
 )
 
-Row = tuple[bytes, bytes]
 T = TypeVar("T")
 _Action = Callable[[lmdb.Transaction, lmdb._Database], T]
 
@@ -143,22 +139,22 @@ class Tables:
     def scan_many(self, table: str, prefixes: Sequence[bytes]) -> list[list[Row]]:
         """As `scan`, for many prefixes in one transaction, in their order."""
 
-        def rows(txn: lmdb.Transaction) -> list[list[Row]]:
-            cursor = txn.cursor(db=self._tables[table])
+        def rows(txn: lmdb.Transaction, handle: lmdb._Database) -> list[list[Row]]:
+            cursor = txn.cursor(db=handle)
             return [list(_rows_at(cursor, prefix)) for prefix in prefixes]
 
-        return self._read(rows)
+        return self._read(table, rows)
 
     def put_many(self, table: str, rows: Iterable[Row]) -> None:
         """Write rows, in as many transactions as keep each short; sorted keys are the fastest.
 
         Raises LocalDiskFull; rows of earlier transactions then stay."""
-        for batch in _row_batches(rows):
+        for batch in row_batches(rows):
             self._write(table, partial(_put_batch, batch))
 
     def delete_many(self, table: str, keys: Iterable[bytes]) -> None:
         """Remove rows; keys that are not there are no error."""
-        for batch in _batches(keys):
+        for batch in batches(keys):
             self._write(table, partial(_delete_batch, batch))
 
     def update(
@@ -332,25 +328,6 @@ def _require_whole(environment: lmdb.Environment, folder: Path) -> None:
     if length < used_bytes:
         environment.close()
         raise _Damaged(f"{length} of {used_bytes} bytes are left")
-
-
-def _batches(items: Iterable[T]) -> Iterator[list[T]]:
-    remaining = iter(items)
-    while batch := list(islice(remaining, _ROWS_PER_TRANSACTION)):
-        yield batch
-
-
-def _row_batches(rows: Iterable[Row]) -> Iterator[list[Row]]:
-    batch: list[Row] = []
-    batch_bytes = 0
-    for row in rows:
-        batch.append(row)
-        batch_bytes += len(row[1])
-        if len(batch) >= _ROWS_PER_TRANSACTION or batch_bytes >= _BYTES_PER_TRANSACTION:
-            yield batch
-            batch, batch_bytes = [], 0
-    if batch:
-        yield batch
 
 
 def _put_batch(batch: list[Row], txn: lmdb.Transaction, handle: lmdb._Database) -> None:

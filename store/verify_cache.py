@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from store import byte_ranges
-from store.cache_index import PACK_ROW_HASH_BYTES, CacheIndex, is_pack_row
+from store.cache_index import CacheIndex
+from store.cache_rows import PACK_ROW_HASH_BYTES, is_pack_row
 from store.errors import IntegrityError, MalformedObject
 from store.ids import PACK_NAME_BYTES, PackName
 from store.pack_cache import PackCache

@@ -3,7 +3,7 @@ a pack at a time."""
 
 from collections.abc import Iterable, Sequence
 
-from store.cache_index import PackPlace
+from store.cache_rows import PackPlace
 from store.chunk_list import ChunkList, parse_chunk_list
 from store.errors import IntegrityError, MalformedObject, ObjectMissing
 from store.ids import ChunkId, PackName

@@ -11,11 +11,12 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from store.cache_index import PackPlace, pack_place, parse_place
+from store.cache_rows import PackPlace, pack_place, parse_place
 from store.ids import CHUNK_ID_BYTES, ChunkId, PackName
 from store.local_folders import make_private_folder, try_lock
 from store.packs import PackEntry, PackTable
-from store.tables import Row, Tables
+from store.row_batches import Row
+from store.tables import Tables
 
 _PREFIX = "verify-"
 _SOUND = b"+"

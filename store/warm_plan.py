@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from store import byte_ranges
-from store.cache_index import PackPlace
+from store.cache_rows import PackPlace
 from store.chunk_source import ChunkSource
 from store.fetch import entry_number
 from store.fetch_plan import MOST_RUN_BYTES, EntryRun

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import trio
 
-from store.cache_index import PackPlace
+from store.cache_rows import PackPlace
 from store.concurrency import DISK_READS, GIT_READS, run_all
 from store.contents import ContentReader
 from store.errors import (

@@ -15,7 +15,8 @@ from pathlib import Path
 
 import trio
 
-from store.cache_index import CacheIndex, PackPlace
+from store.cache_index import CacheIndex
+from store.cache_rows import PackPlace
 from store.catalog import Catalog
 from store.chunk_list import encode_chunk_list
 from store.chunk_source import ChunkSource

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 
 from store import byte_ranges, messages
-from store.cache_index import PackPlace, is_place, pack_place, parse_place, parse_span
+from store.cache_rows import PackPlace, is_place, pack_place, parse_place, parse_span
 from store.chunking import DEFAULT_CHUNKING
 from store.errors import MalformedObject, RemoteDenied, StoreError
 from store.ids import ChunkId, GitId, PackName, hash_bytes

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from store import byte_ranges
-from store.cache_index import CacheIndex, PackUse, pack_place, parse_place
+from store.cache_index import CacheIndex
+from store.cache_rows import PackUse, pack_place, parse_place
 from store.directories import PACKED_VERSION
 from store.ids import ChunkId, GitId, chunk_id, hash_bytes, new_pack_name
 from store.remote_index import encode_index, parse_index

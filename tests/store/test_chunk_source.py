@@ -10,7 +10,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from store import chunk_source
-from store.cache_index import CacheIndex, PackPlace, pack_place
+from store.cache_index import CacheIndex
+from store.cache_rows import PackPlace, pack_place
 from store.chunk_source import ChunkSource
 from store.errors import ChunkMissing, ChunkUnreadable
 from store.ids import ChunkId, new_pack_name

@@ -12,7 +12,7 @@ import trio
 from trio.testing import wait_all_tasks_blocked
 
 from store import fetch
-from store.cache_index import PackPlace
+from store.cache_rows import PackPlace
 from store.errors import IntegrityError, ObjectMissing, RemoteUnavailable, StoreError
 from store.fetch_schedule import AHEAD_AT_ONCE
 from store.ids import ChunkId

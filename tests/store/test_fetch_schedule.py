@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from store.cache_index import PackPlace
+from store.cache_rows import PackPlace
 from store.fetch_plan import MOST_RUN_BYTES, EntryRun, Ranges, merged
 from store.fetch_schedule import (
     AHEAD_AT_ONCE,

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from store import byte_ranges, pack_cache
-from store.cache_index import CacheIndex, PackUse
+from store.cache_index import CacheIndex
+from store.cache_rows import PackUse
 from store.errors import LocalDiskFull
 from store.ids import PackName, new_pack_name, pack_name_from_bytes
 from store.local_folders import make_private_folder

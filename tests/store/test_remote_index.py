@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from store import remote_index
-from store.cache_index import pack_place
+from store.cache_rows import pack_place
 from store.codec import Codec
 from store.errors import MalformedObject, StoreError, UnsupportedVersion
 from store.ids import ChunkId, PackName, chunk_id, hash_bytes, pack_name_from_bytes
