@@ -50,7 +50,7 @@ def command(
     brings commits back. Packs of which less than half is needed are written anew.
 
     \b
-    Examples:
+    Example:
       revfs gc --all --dry-run
       revfs gc --remote origin --keep-branches --keep-tags --keep-since 90d
     """

@@ -76,7 +76,12 @@ class MountRecord:
     def place(self) -> Path | None:
         """Where the mount is in the tree now; None where it is not."""
         if self.device:
-            return place_of(self.device, Path(self.mountpoint))
+            place = place_of(self.device, Path(self.mountpoint))
+            # The kernel gives the number of a mount that is gone to the next one, whoever's that
+            # is: what answers is not what this process has left behind.
+            if place is not None and not self.is_alive() and not is_dead(place):
+                return None
+            return place
         return Path(self.mountpoint) if is_mounted(Path(self.mountpoint)) else None
 
     def state(self) -> str:

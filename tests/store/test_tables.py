@@ -5,6 +5,7 @@ from pathlib import Path
 import lmdb
 import pytest
 
+from store import row_batches
 from store import tables as tables_module
 from store.errors import CacheUnusable, LocalDiskFull
 from store.tables import Tables
@@ -95,7 +96,7 @@ def test_long_writes_are_split_into_short_transactions(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sizes = []
-    monkeypatch.setattr(tables_module, "_ROWS_PER_TRANSACTION", 100)
+    monkeypatch.setattr(row_batches, "ROWS_AT_ONCE", 100)
     real = tables_module._put_batch
 
     def counted(batch: list[tuple[bytes, bytes]], txn: lmdb.Transaction, handle: object) -> None:
@@ -116,7 +117,7 @@ def test_a_transaction_holds_few_large_rows_and_many_small_ones(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sizes = []
-    monkeypatch.setattr(tables_module, "_BYTES_PER_TRANSACTION", 1000)
+    monkeypatch.setattr(row_batches, "_BYTES_AT_ONCE", 1000)
     real = tables_module._put_batch
 
     def counted(batch: list[tuple[bytes, bytes]], txn: lmdb.Transaction, handle: object) -> None:
