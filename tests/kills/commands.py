@@ -87,6 +87,13 @@ def _is_exported(world: World) -> None:
     shutil.rmtree(place)
 
 
+def _bring_back(world: World) -> None:
+    """What was forgotten is not gone: nothing is as old here as what gc deletes."""
+    world.repository.revfs("gc", "--undo")
+
+
+_GC_REMOTE = ("REVFS", "gc", "--remote", "origin", "--keep-commit", "HEAD", "--max-delete", "100%")
+
 COMMANDS = [
     Command("mount", _mount, _forget_cache, serves=True),
     Command("add", _fixed("REVFS", "add", "data"), _change, _commit_what_was_added),
@@ -102,4 +109,6 @@ COMMANDS = [
     Command("fetch", _fixed("REVFS", "fetch"), _forget_cache),
     Command("pull", _fixed("REVFS", "pull"), _put_pointers, _is_whole),
     Command("export", _export, _forget_cache, _is_exported),
+    Command("gc", _fixed("REVFS", "gc", "--all", "--grace", "0"), _change_and_commit),
+    Command("gc --remote", _fixed(*_GC_REMOTE), _change_and_commit, _bring_back),
 ]
