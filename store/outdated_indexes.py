@@ -24,13 +24,13 @@ from store.remote_index import (
     parse_index,
     parse_index_names,
 )
+from store.retry import get_upload_seconds
 
 log = logging.getLogger(__name__)
 
 _AT_ONCE = 8
 # Enough for the packs of nearly every push.
 _HEAD_BYTES = 64 << 10
-_SLOWEST = 50_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +94,7 @@ class OutdatedIndexes:
         left = [pack for pack in parsed if pack.name not in dead]
         if left:
             without = await trio.to_thread.run_sync(encode_index, left, limiter=DISK_READS)
-            timeout = self.lease.require(self.timeout_seconds + len(without) / _SLOWEST)
+            timeout = self.lease.require(get_upload_seconds(len(without), self.timeout_seconds))
             await self.remote.put(index_key(index_hash(without)), without, timeout_seconds=timeout)
         timeout = self.lease.require(self.timeout_seconds)
         await self.remote.delete(index_key(name), timeout_seconds=timeout)

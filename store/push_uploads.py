@@ -1,6 +1,6 @@
 """What a push puts into a remote before any manifest: packs, and index objects for them."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -15,14 +15,13 @@ from store.progress import ByteProgress
 from store.remote import Remote, index_key, pack_key
 from store.remote_holdings import RemoteHoldings
 from store.remote_index import IndexedPack, encode_index, index_hash
+from store.retry import get_upload_seconds
 from store.staging import Staging
 
 _UPLOADS_AT_ONCE = 8
 # Two packs are proven at a time, which is faster than any link: were it all that are to go up, none
 # of them would be on its way before the last is done.
 _VERIFYING = trio.CapacityLimiter(2)
-# A slow line may be as slow as this and still carry a pack in one PUT.
-_SLOWEST_BYTES_PER_SECOND = 50_000
 # Keeps index objects at some tens of megabytes, so that one is parsed at a go.
 _INDEX_ENTRIES = 500_000
 
@@ -46,7 +45,7 @@ class Uploads:
         there = {pack: self.holdings.size_of(pack) for pack in packs}
         calls = [partial(self._upload_pack, pack, indexed, progress) for pack in packs]
         await run_all(calls, at_once=_UPLOADS_AT_ONCE)
-        for group in _index_groups(sorted(indexed, key=lambda pack: pack.name)):
+        for group in index_groups(sorted(indexed, key=lambda pack: pack.name)):
             await self._upload_index(group)
         return {pack.name: pack.size for pack in indexed if there[pack.name] != pack.size}
 
@@ -62,7 +61,7 @@ class Uploads:
             await trio.to_thread.run_sync(forget, limiter=TABLE_WRITES)
             raise IntegrityError(f"{error}; push again to hear which file to add again") from error
         if self.holdings.size_of(pack) != summary.size:
-            timeout = self._timeout_of(summary.size)
+            timeout = self.lease.require(get_upload_seconds(summary.size, self.timeout_seconds))
             await self.remote.put(pack_key(pack), path, timeout_seconds=timeout)
         indexed.append(IndexedPack(pack, summary.size, summary.hash, summary.table))
         progress.advance(summary.size, items=1)
@@ -70,19 +69,16 @@ class Uploads:
     async def _upload_index(self, packs: Sequence[IndexedPack]) -> None:
         raw = await trio.to_thread.run_sync(encode_index, packs, limiter=DISK_READS)
         name = index_hash(raw)
-        timeout = self._timeout_of(len(raw))
+        timeout = self.lease.require(get_upload_seconds(len(raw), self.timeout_seconds))
         await self.remote.put(index_key(name), raw, timeout_seconds=timeout)
         keep = partial(self.holdings.index.keep_index, self.holdings.store, name, packs)
         await trio.to_thread.run_sync(keep, limiter=TABLE_WRITES)
         for pack in packs:
             self.holdings.add_pack(pack.name, pack.table, name)
 
-    def _timeout_of(self, size: int) -> float:
-        seconds = self.timeout_seconds + size / _SLOWEST_BYTES_PER_SECOND
-        return self.lease.require(seconds)
 
-
-def _index_groups(packs: Sequence[IndexedPack]) -> list[list[IndexedPack]]:
+def index_groups(packs: Iterable[IndexedPack]) -> list[list[IndexedPack]]:
+    """Packs in groups of which each gets an index object."""
     groups: list[list[IndexedPack]] = []
     entries = 0
     for pack in packs:

@@ -27,6 +27,8 @@ SMALL_ATTEMPT_SECONDS = 15.0
 SLOW_LINK_BYTES_PER_SECOND = 256 * 1024
 """The slowest link on which a large range is still given the time that it needs."""
 
+_SLOWEST_UPLOAD_BYTES_PER_SECOND = 50_000
+
 
 def plan_pause(
     failures: int,
@@ -46,6 +48,12 @@ def plan_pause(
     bound = min(most_pause_seconds, first_pause_seconds * 2.0 ** min(failures - 1, 64))
     pause = jitter * bound
     return pause if pause < remaining_seconds else None
+
+
+def get_upload_seconds(size: int, timeout_seconds: float) -> float:
+    """Seconds that a PUT of `size` bytes may take, where a small call may take `timeout_seconds`: a
+    slow line may be as slow as this and still carry a pack in one PUT."""
+    return timeout_seconds + size / _SLOWEST_UPLOAD_BYTES_PER_SECOND
 
 
 def get_attempt_seconds(size: int, remaining_seconds: float) -> float:

@@ -26,8 +26,10 @@ from store.pointer import Pointer
 from store.progress import ByteProgress
 from store.push import Again, PushContext, PushSummary, plan_push
 from store.push_contents import TreeContents, WantedFile
+from store.push_uploads import index_groups
 from store.remote import FORMAT_KEY, index_key, pack_key
 from store.remote_index import IndexedPack, encode_index, index_hash
+from store.retry import get_upload_seconds
 from store.verification import CommitLook, Verification
 from store.verify_blame import NOT_PUSHED
 from store.verify_lists import ListReader
@@ -35,9 +37,6 @@ from store.verify_packs import Claim
 from store.verify_places import PlaceBook, Places
 
 log = logging.getLogger(__name__)
-
-_INDEX_ENTRIES = 500_000
-_SLOWEST_BYTES_PER_SECOND = 50_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +84,7 @@ class RepairPlan:
         if self.put_format and self.context.kept_format is not None:
             await self._put(FORMAT_KEY, self.context.kept_format)
         store = await self._forget()
-        for group in _groups(self.indexed):
+        for group in index_groups(self.indexed):
             await self._put_index(store, group)
         context, again = self._push_context(push), Again(self.distrusted)
         plan = await plan_push(context, self.commits, progress_to(None), again)
@@ -133,7 +132,7 @@ class RepairPlan:
 
     async def _put(self, key: str, raw: bytes) -> None:
         push = self.context.push
-        timeout = push.timeout_seconds + len(raw) / _SLOWEST_BYTES_PER_SECOND
+        timeout = get_upload_seconds(len(raw), push.timeout_seconds)
         await push.remote.put(key, raw, timeout_seconds=timeout)
 
     async def _clear(self, lease: HeldLease | None) -> None:
@@ -229,7 +228,7 @@ def _plan_removal(plan: RepairPlan, found: Verification, looks: Sequence[CommitL
             if manifest is None or not plan.lost:
                 plan.gone.append(manifest_key(plan.context.push.repository, commit, ulid))
     # Written anew by then, where its packs are the very same: its name allows for nothing else.
-    anew = {index_hash(encode_index(group)) for group in _groups(plan.indexed)}
+    anew = {index_hash(encode_index(group)) for group in index_groups(plan.indexed)}
     for name in sorted(found.inventory.indexes - found.index.listed.keys() - anew):
         if found.findings.get(index_key(name)) is not None:
             plan.gone.append(index_key(name))
@@ -301,15 +300,3 @@ class _Lists:
         if found is None:
             raise ChunkMissing(f"chunk list {pointer.content.hex()} is not to be had")
         return found
-
-
-def _groups(packs: Sequence[IndexedPack]) -> list[list[IndexedPack]]:
-    groups: list[list[IndexedPack]] = []
-    entries = 0
-    for pack in packs:
-        if not groups or entries + len(pack.table) > _INDEX_ENTRIES:
-            groups.append([])
-            entries = 0
-        groups[-1].append(pack)
-        entries += len(pack.table)
-    return groups
