@@ -1,6 +1,5 @@
 """`revfs verify`: data against the commits that need it, here, in a remote, and in the cache."""
 
-import importlib.metadata
 import sys
 from collections.abc import Sequence
 from contextlib import AsyncExitStack, ExitStack
@@ -20,6 +19,7 @@ from store.git import Commit, GitRepository
 from store.local_store import LocalStore
 from store.progress import ByteProgress
 from store.push import PushSummary
+from store.tool_name import tool_name
 from store.verification import Verification
 from store.verify import verify_remote
 from store.verify_cache import CacheReport, verify_cache
@@ -277,7 +277,7 @@ class _RemoteRun:
         }
 
     async def _repair(self, opened: OpenVerification, found: Verification) -> int:
-        tool = f"revfs {importlib.metadata.version('revfs')}"
+        tool = tool_name()
         assert self._local.staging is not None
         with self._local.staging.locked("push"):
             async with AsyncExitStack() as stack:

@@ -45,7 +45,8 @@ _VERSION = 1
 _KIND = "lease"
 _FIELDS = ("kind", "owner", "host", "holds", "tool")
 _MOST_TEXT = 200
-_DROP_SECONDS = 10.0
+# Nobody who has interrupted a push waits longer for a remote that does not answer.
+_DROP_SECONDS = 3.0
 
 
 class LeaseKind(StrEnum):

@@ -10,6 +10,7 @@ from store.cache_rows import PackPlace, is_place, pack_place, parse_place, parse
 from store.chunking import DEFAULT_CHUNKING
 from store.errors import MalformedObject, RemoteDenied, StoreError
 from store.ids import ChunkId, GitId, PackName, hash_bytes
+from store.leases import Lease, LeaseKind, encode_lease, parse_lease
 from store.manifests import (
     Manifest,
     encode_manifest,
@@ -18,7 +19,18 @@ from store.manifests import (
     parse_manifest_key,
 )
 from store.packs import PackEntry
-from store.remote import index_key, pack_key, parse_index_key, parse_pack_key
+from store.remote import (
+    index_key,
+    lease_key,
+    pack_key,
+    parse_index_key,
+    parse_lease_key,
+    parse_pack_key,
+    parse_tomb_key,
+    restored_key,
+    tomb_key,
+    trash_key,
+)
 from store.remote_format import RemoteFormat, encode_remote_format, parse_remote_format
 from store.stage_lock import encode_lock, parse_lock
 from store.stages import Stage, StageRecord
@@ -69,19 +81,40 @@ def remote_format_seeds() -> Iterator[bytes]:
     yield from (raw, raw.split(b"\n")[1])
 
 
+def check_lease(raw: bytes) -> None:
+    """One spelling."""
+    for text in _as_it_is_and_sealed("lease", raw):
+        with suppress(Refused):
+            with only(MalformedObject):
+                found = parse_lease(text)
+            assert encode_lease(found) == text
+
+
+def lease_seeds() -> Iterator[bytes]:
+    """A record of each kind, and its payload alone."""
+    for kind in LeaseKind:
+        raw = encode_lease(Lease(kind, "boot/1/2 3", "host", (f"{REPOSITORY}/{COMMIT}",), "revfs"))
+        yield from (raw, raw.split(b"\n")[1])
+
+
 def check_keys(raw: bytes) -> None:
     """Only the very key of an object is one."""
     key = raw.decode("utf-8", "replace")
     pack, index, manifest = parse_pack_key(key), parse_index_key(key), parse_manifest_key(key)
+    tomb, lease = parse_tomb_key(key), parse_lease_key(key)
     assert pack is None or pack_key(pack) == key
     assert index is None or index_key(index) == key
     assert manifest is None or manifest_key(*manifest) == key
-    assert sum(found is not None for found in (pack, index, manifest)) <= 1
+    assert manifest is None or restored_key(trash_key(key)) == key
+    assert tomb is None or tomb_key(tomb) == key
+    assert lease is None or lease_key(lease) == key
+    assert sum(found is not None for found in (pack, index, manifest, tomb, lease)) <= 1
 
 
 def key_seeds() -> Iterator[bytes]:
     """One of each kind."""
-    for key in (pack_key(PACK), index_key("cd" * 32), manifest_key(REPOSITORY, COMMIT, ULID)):
+    keys = [pack_key(PACK), index_key("cd" * 32), manifest_key(REPOSITORY, COMMIT, ULID)]
+    for key in (*keys, tomb_key(PACK), lease_key(REPOSITORY)):
         yield key.encode()
 
 
@@ -209,6 +242,7 @@ def message_seeds() -> Iterator[bytes]:
 
 TARGETS = {
     "manifest": Target(check_manifest, manifest_seeds),
+    "lease": Target(check_lease, lease_seeds),
     "remote-format": Target(check_remote_format, remote_format_seeds, 1000),
     "keys": Target(check_keys, key_seeds, 300),
     "stage-lock": Target(check_stage_lock, stage_lock_seeds),
