@@ -12,7 +12,7 @@ from cli.settings import load_settings
 from cli.stores import store_settings
 from store.config_keys import REPOSITORY_ID
 from store.directories import TRACKED_KINDS
-from store.errors import ConfigError, RevisionNotFound, StoreError, leaves_of
+from store.errors import ConfigError, RevisionNotFound, StoreError, find_store_error
 from store.git import Commit, GitRepository
 from store.ids import GitId
 from store.kept_by_git import load_unmarked
@@ -57,11 +57,11 @@ def pre_push(app: App, arguments: tuple[str, ...]) -> None:
         try:
             summary = push_commits(app, settings, local, commits)
         except Exception as error:
-            causes = [part for part in leaves_of(error) if isinstance(part, StoreError)]
-            if not causes:
+            cause = find_store_error(error)
+            if cause is None:
                 raise
             raise StoreError(
-                f"{causes[0]} (git push stops here, since the data goes first; git push "
+                f"{cause} (git push stops here, since the data goes first; git push "
                 "--no-verify leaves it behind)"
             ) from error
         _warn_of_unmarked(app, local, commits)

@@ -110,6 +110,12 @@ def leaves_of(error: BaseException) -> Iterator[BaseException]:
         yield error
 
 
+def find_store_error(error: BaseException) -> StoreError | None:
+    """The first StoreError in what came out of a trio loop; None where there is none, which means
+    a bug."""
+    return next((part for part in leaves_of(error) if isinstance(part, StoreError)), None)
+
+
 def is_of_the_remote(error: BaseException | None) -> bool:
     """Whether a remote that cannot be used is behind an error, and not one missing object."""
     while error is not None:

@@ -7,7 +7,7 @@ from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
-from store.errors import StoreError, leaves_of
+from store.errors import StoreError, find_store_error, leaves_of
 
 _READY = b"ready"
 _FAILED = b"failed "
@@ -87,9 +87,9 @@ def _become_daemon(work: Callable[[Ready], None], sender: int, log: Path) -> Non
 
 def _explain(line: _Line, error: BaseException, log: Path) -> None:
     """Say why the work ended, in the log and, where it waits for a word, to the parent."""
-    expected = [part for part in leaves_of(error) if isinstance(part, StoreError)]
-    if expected:
-        words = str(expected[0])
+    expected = find_store_error(error)
+    if expected is not None:
+        words = str(expected)
     else:
         words = f"the mount failed: {next(leaves_of(error))!r}; its log is {log}"
         sys.excepthook(type(error), error, error.__traceback__)

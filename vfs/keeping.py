@@ -16,7 +16,7 @@ import trio
 
 from store.concurrency import DISK_READS, TABLE_WRITES
 from store.deferred_remote import import_ahead
-from store.errors import RepositoryGone, StoreError
+from store.errors import RepositoryGone, StoreError, find_store_error
 from store.fetch_service import FetchService
 from store.git_refs import require_repository
 from store.holding import Holder
@@ -89,9 +89,12 @@ def keep(mount: KeptMount, line: Line) -> int:
             except EOFError:
                 return TOLD_TO_END
             trio.run(_keep, mount, local, root, device, line)
-    except StoreError as error:
+    except Exception as error:
+        reason = find_store_error(error)
+        if reason is None:
+            raise
         log.debug("the mount cannot be kept", exc_info=True)
-        line.tell({"failed": str(error)})
+        line.tell({"failed": str(reason)})
         return 1
     return TOLD_TO_END
 

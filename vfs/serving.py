@@ -15,7 +15,7 @@ from pathlib import Path
 import trio
 
 from store.concurrency import GIT_READS
-from store.errors import StoreError
+from store.errors import StoreError, find_store_error
 from store.fetch_client import FetchClient
 from store.ids import GitId
 from store.local_store import LocalStore
@@ -65,8 +65,10 @@ def serve_requests(mount: ServedMount, line: Line) -> int:
     try:
         with LocalStore(request.settings, to_write=will_see_staged(request)) as local:
             return trio.run(_serve, mount, local)
-    except StoreError as error:
-        line.tell({"failed": str(error)})
+    except Exception as error:
+        reason = find_store_error(error)
+        if reason is not None:
+            line.tell({"failed": str(reason)})
         raise
 
 
