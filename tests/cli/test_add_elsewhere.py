@@ -144,7 +144,8 @@ def test_a_kill_at_any_moment_leaves_nothing_that_the_next_run_minds(
             command, cwd=clone.top, env=environment_with(), stdout=subprocess.DEVNULL
         )
         try:
-            time.sleep(chance.uniform(0.05, 0.4))
+            # It takes longer than this to start, and to read 20 MiB.
+            time.sleep(chance.uniform(0.03, 0.2))
         finally:
             process.send_signal(signal.SIGKILL)
             killed += process.wait() == -signal.SIGKILL

@@ -299,15 +299,17 @@ def test_an_error_names_its_file_and_the_next_run_goes_on(
 
 
 KILLED = """
-import os, signal, sys
+import os, signal, sys, threading
 from store import export
-finish, count = export._ExportTarget.finish, 0
+finish, count, lock = export._ExportTarget.finish, 0, threading.Lock()
 def kill_at_fifth(self):
     global count
-    count += 1
-    if count == 5:
-        os.kill(os.getpid(), signal.SIGKILL)
-    finish(self)
+    # One after another, though several threads write: four are whole by then.
+    with lock:
+        count += 1
+        if count == 5:
+            os.kill(os.getpid(), signal.SIGKILL)
+        finish(self)
 export._ExportTarget.finish = kill_at_fifth
 from cli.main import run
 run(sys.argv[1:])
