@@ -5,12 +5,12 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
-from itertools import chain
 
 import trio
 
 from cli.console import App, format_bytes
 from cli.durations import format_duration
+from cli.push import other_remotes
 from cli.settings import Settings
 from cli.stores import open_mount_records, store_settings
 from store.cache_rows import PackUse
@@ -78,9 +78,8 @@ def collect_locally(app: App, settings: Settings, flags: LocalGcFlags) -> None:
 
 def _remotes(settings: Settings) -> list[RemoteSettings]:
     """All remotes of the repository that may be asked, the one in use first."""
-    others = (settings.config.remote(name) for name in settings.config.remote_names())
-    found = chain([settings.remote], others)
-    return list(dict.fromkeys(r for r in found if r is not None and r.endpoint_trusted))
+    own = settings.remote
+    return [*([own] if own is not None and own.endpoint_trusted else []), *other_remotes(settings)]
 
 
 _Row = tuple[str, int, int, str]

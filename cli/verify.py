@@ -11,6 +11,7 @@ import trio
 from cli.completing import complete_remote, complete_revision
 from cli.console import App, format_bytes, format_count
 from cli.options import JSON
+from cli.push import other_remotes
 from cli.settings import Settings, load_settings
 from cli.stores import require_initialised, store_settings
 from cli.verify_words import FindingWords, plan_facts, show_plan
@@ -282,11 +283,9 @@ class _RemoteRun:
         with self._local.staging.locked("push"):
             async with AsyncExitStack() as stack:
                 others = []
-                for name in self._settings.config.remote_names():
-                    remote = self._settings.config.remote(name)
-                    if remote and remote != self._settings.remote and remote.endpoint_trusted:
-                        source = open_other(self._local, remote)
-                        others.append(await stack.enter_async_context(source))
+                for remote in other_remotes(self._settings):
+                    source = open_other(self._local, remote)
+                    others.append(await stack.enter_async_context(source))
                 context = opened.repair_context(found, tool, others)
                 with self._app.console.progress("look for copies", None) as progress:
                     plan = await plan_repair(found, context, progress)

@@ -97,15 +97,14 @@ class GcPlan:
             )
 
     async def _act(self) -> None:
-        decisions = self.decisions
+        decisions, lease, timeout = self.decisions, self.lease, self.context.timeout_seconds
+        assert lease is not None
         await self._all(self._forget, decisions.forget)
         await self._all(self._condemn, decisions.condemn)
         if decisions.delete:
-            assert self.lease is not None
-            indexes = OutdatedIndexes(self.context.remote, self.lease, self.context.timeout_seconds)
-            await indexes.replace(decisions.delete)
+            await OutdatedIndexes(self.context.remote, lease, timeout).replace(decisions.delete)
         gone = [*map(pack_key, decisions.delete), *map(tomb_key, decisions.clear)]
-        await self._all(self._delete, [*gone, *decisions.purge, *decisions.leases])
+        await lease.delete_all([*gone, *decisions.purge, *decisions.leases], timeout)
 
     async def _forget(self, key: str) -> None:
         """First into the trash, then away: at any moment it is in one of the two."""

@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass
 
 from store.chunk_list import ChunkList
-from store.errors import Busy, ChunkMissing, GitError, MalformedObject, StoreError, leaves_of
+from store.errors import Busy, ChunkMissing, GitError, MalformedObject, StoreError, find_store_error
 from store.git_reachable import stream_small_blobs
 from store.git_roots import Stamp, load_full_stamp, require_all_in_sight
 from store.ids import ChunkId, GitId, PackName
@@ -94,7 +94,7 @@ async def plan_staged(
         if survey.needs.unneeded and survey.absent:
             await survey.look_at_lists(fetch_lists)
     except* StoreError as errors:
-        survey.refusal = next(e for e in leaves_of(errors) if isinstance(e, StoreError))
+        survey.refusal = find_store_error(errors)
     return survey.plan()
 
 

@@ -133,7 +133,6 @@ class PushPlan:
             lease,
             context.timeout_seconds,
             context.clock,
-            trio.Lock(),
         )
         uploaded: dict[PackName, int] = {}
         written: Needs = {}

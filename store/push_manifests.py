@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 
 import trio
@@ -39,7 +39,7 @@ class ManifestWriter:
     lease: HeldLease
     timeout_seconds: float
     clock: Clock
-    looking: trio.Lock
+    looking: trio.Lock = field(default_factory=trio.Lock)
 
     async def look_again(self, needs: Needs) -> None:
         """Look at the remote anew. Raises PacksChanged where a pack that is needed is condemned or

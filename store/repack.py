@@ -14,7 +14,6 @@ from functools import partial
 import trio
 
 from store.concurrency import TABLE_WRITES, run_all
-from store.errors import RevisionNotFound
 from store.gc import GcPlan, put_tomb
 from store.git import Commit, GitRepository
 from store.ids import PackName, pack_name_from_bytes
@@ -62,13 +61,10 @@ class RepackPlan:
         """The old manifests go, and only then the old packs get their tombs."""
         remote, seconds = context.remote, context.timeout_seconds
 
-        async def delete(key: str) -> None:
-            await remote.delete(key, timeout_seconds=lease.require(seconds))
-
         async def condemn(pack: PackName) -> None:
             await put_tomb(remote, pack, context.tool, lease.require(seconds))
 
-        await run_all([partial(delete, key) for key in self.manifests], at_once=_AT_ONCE)
+        await lease.delete_all(self.manifests, seconds)
         await run_all([partial(condemn, pack) for pack in self.packs], at_once=_AT_ONCE)
 
 
@@ -102,15 +98,12 @@ def _known_commits(
     repository: GitRepository, repository_id: str, manifests: Iterable[Manifest]
 ) -> set[str]:
     """The commits of this repository, as a manifest's key begins, that this clone has."""
-    found = set()
-    for manifest in manifests:
-        if manifest.repository == repository_id:
-            try:
-                repository.resolve(manifest.commit)
-            except RevisionNotFound:
-                continue
-            found.add(manifests_prefix(repository_id, manifest.commit))
-    return found
+    commits = {found.commit for found in manifests if found.repository == repository_id}
+    return {
+        manifests_prefix(repository_id, commit)
+        for commit in commits
+        if repository.refs.find_commit(commit) is not None
+    }
 
 
 def _candidates(gc: GcPlan, kept: Mapping[str, Manifest], known: Collection[str]) -> set[PackName]:

@@ -6,10 +6,8 @@ condemned meanwhile are copied from, and not named again. Then its manifests in 
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 
-from store.concurrency import run_all
-from store.errors import RevisionNotFound, StoreError
+from store.errors import StoreError
 from store.git import Commit, GitRepository
 from store.ids import GitId
 from store.leases import HeldLease
@@ -17,8 +15,6 @@ from store.manifests import parse_manifest_key
 from store.progress import ByteProgress
 from store.push import ProgressTo, PushContext, PushSummary, plan_push
 from store.remote import TRASH_PREFIX, restored_key
-
-_AT_ONCE = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,11 +34,7 @@ class UndoPlan:
         keys = [key for commit in self.commits for key in self.keys[commit.commit]]
 
         async def empty_trash(lease: HeldLease) -> None:
-            async def delete(key: str) -> None:
-                seconds = lease.require(context.timeout_seconds)
-                await context.remote.delete(key, timeout_seconds=seconds)
-
-            await run_all([partial(delete, key) for key in keys], at_once=_AT_ONCE)
+            await lease.delete_all(keys, context.timeout_seconds)
 
         return await plan.execute(progress_to, empty_trash)
 
@@ -62,11 +54,6 @@ async def plan_undo(
     for commit in wanted or ():
         if commit not in keys:
             raise StoreError(f"nothing of commit {commit[:12]} was forgotten, or it is too late")
-    known = []
-    for commit in keys:
-        try:
-            known.append(repository.resolve(commit).commit)
-        except RevisionNotFound:
-            continue
+    known = [commit for commit in keys if repository.refs.find_commit(commit) is not None]
     order = [commit for commit in repository.history(known) if commit.commit in keys]
     return UndoPlan(tuple(order), keys, tuple(sorted(keys.keys() - set(known))))

@@ -76,12 +76,7 @@ class MountRecord:
     def place(self) -> Path | None:
         """Where the mount is in the tree now; None where it is not."""
         if self.device:
-            place = place_of(self.device, Path(self.mountpoint))
-            # The kernel gives the number of a mount that is gone to the next one, whoever's that
-            # is: what answers is not what this process has left behind.
-            if place is not None and not self.is_alive() and not is_dead(place):
-                return None
-            return place
+            return place_of(self.device, Path(self.mountpoint))
         return Path(self.mountpoint) if is_mounted(Path(self.mountpoint)) else None
 
     def state(self) -> str:
@@ -211,10 +206,8 @@ class MountRecords:
         """Every record with the place of its mount."""
         records = [_parse(path) for path in sorted(self._folder.glob("*.json"))]
         known = [record for record in records if record is not None]
-        # The kernel uses the number of a mount that is gone again: a dead one has no claim to it.
-        living = {record.device for record in known if record.is_alive()}
         return [
-            (record, record.place() if record.is_alive() or record.device not in living else None)
+            (record, record.place() if record.is_alive() else self.place_left_behind(record))
             for record in known
         ]
 
